@@ -1,0 +1,44 @@
+//! The words of Mayfly: always-valid types for identities, tasks, leases and the revocation protocol.
+//!
+//! Every type here is parsed once and cannot hold an invalid value afterwards. This crate must never do
+//! I/O, spawn, block or know a wire format other than the ones that the protocol itself signs (the
+//! envelope and the observation).
+
+pub mod codec;
+pub mod defaults;
+pub mod dimension;
+pub mod envelope;
+pub mod fence;
+pub mod key;
+pub mod lease;
+pub mod names;
+pub mod nonce;
+pub mod observation;
+pub mod owner;
+pub mod reason;
+pub mod scope;
+pub mod secret;
+pub mod spiffe;
+pub mod task;
+pub mod text;
+pub mod time;
+pub mod ttl;
+
+pub use dimension::{DimKey, Dimension, Subject};
+pub use fence::{Block, Fence, Gate, Generation, GenerationId};
+pub use key::{KeyAlg, PublicKey, Thumbprint};
+pub use lease::{CredentialId, CredentialKind, EndReason, LeaseId, LeaseState};
+pub use names::{
+    AcceptorName, Environment, GroupName, IntegrationName, Intent, OperatorName, PolicyId, ProfileName,
+    RuleName,
+};
+pub use observation::{Observation, Pair};
+pub use owner::{Owner, Owners};
+pub use reason::{Fault, Reason};
+pub use scope::{Audience, Scope, Scopes};
+pub use secret::{Secret, SecretBytes};
+pub use spiffe::{SpiffeId, TrustDomain};
+pub use task::{TaskId, TaskReason};
+pub use text::Invalid;
+pub use time::{Clock, Deadline, SystemClock, UnixMillis};
+pub use ttl::Ttl;
