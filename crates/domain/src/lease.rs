@@ -160,6 +160,52 @@ impl CredentialKind {
     }
 }
 
+/// How a credential is bound to its holder's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Binding {
+    /// By a DPoP proof with each request (RFC 9449).
+    Dpop,
+    /// By the client certificate of the connection (RFC 8705).
+    Mtls,
+    /// Not at all; needs a reason in the profile.
+    Bearer,
+}
+
+impl Binding {
+    /// The stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dpop => "dpop",
+            Self::Mtls => "mtls",
+            Self::Bearer => "bearer",
+        }
+    }
+}
+
+/// How the acceptors of a profile's credentials check them, for the exposure report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AcceptorMode {
+    /// They ask a broker at each request.
+    Online,
+    /// They decide in-process and follow the feed.
+    Feed,
+    /// They verify the signature only, until expiry.
+    Offline,
+}
+
+impl AcceptorMode {
+    /// The stable name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Online => "online",
+            Self::Feed => "feed",
+            Self::Offline => "offline",
+        }
+    }
+}
+
 /// Where a lease stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -24,21 +24,21 @@ pub mod text;
 pub mod time;
 pub mod ttl;
 
-pub use dimension::{DimKey, Dimension, Subject};
+pub use dimension::{DimKey, Dimension, EvidenceHash, Subject};
 pub use fence::{Block, Fence, Gate, Generation, GenerationId};
 pub use key::{KeyAlg, PublicKey, Thumbprint};
-pub use lease::{CredentialId, CredentialKind, EndReason, LeaseId, LeaseState};
+pub use lease::{AcceptorMode, Binding, CredentialId, CredentialKind, EndReason, LeaseId, LeaseState};
 pub use names::{
     AcceptorName, Environment, GroupName, IntegrationName, Intent, OperatorName, PolicyId, ProfileName,
     RuleName,
 };
 pub use observation::{Observation, Pair};
 pub use owner::{Owner, Owners};
-pub use reason::{Fault, Reason};
+pub use reason::{Fault, Reason, Refusal};
 pub use scope::{Audience, Scope, Scopes};
 pub use secret::{Secret, SecretBytes};
 pub use spiffe::{SpiffeId, TrustDomain};
 pub use task::{TaskId, TaskReason};
-pub use text::Invalid;
+pub use text::{FieldError, Invalid};
 pub use time::{Clock, Deadline, SystemClock, UnixMillis};
 pub use ttl::Ttl;

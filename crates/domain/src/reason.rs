@@ -180,6 +180,64 @@ impl std::fmt::Display for Reason {
     }
 }
 
+/// A refusal on its way to the caller: the stable reason, what operators may know, what everybody may know.
+///
+/// Neither text may hold a secret: no token, signature, key or password, whole or in part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The stable reason.
+    pub reason: Reason,
+    /// The particulars, for the audit record, the log and `mayfly why`; never sent to a workload.
+    pub detail: String,
+    /// Facts that the caller may see, in the order in which they are shown.
+    pub facts: Vec<(&'static str, String)>,
+    /// How long to wait before trying again, where waiting helps.
+    pub retry_after: Option<std::time::Duration>,
+}
+
+impl Refusal {
+    /// A refusal with particulars for operators.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into(), facts: Vec::new(), retry_after: None }
+    }
+
+    /// Adds a fact that the caller may see.
+    #[must_use]
+    pub fn fact(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.facts.push((name, value.into()));
+        self
+    }
+
+    /// Says how long to wait.
+    #[must_use]
+    pub fn after(mut self, wait: std::time::Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self::new(reason, "")
+    }
+}
+
+/// A malformed field of a request: its name and what is wrong are for the caller to see.
+impl From<crate::text::Invalid> for Refusal {
+    fn from(e: crate::text::Invalid) -> Self {
+        Self::new(Reason::InputInvalid, e.to_string()).fact("problem", e.to_string())
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.reason, self.reason.meaning())?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
 /// Renders `docs/errors.md`.
 pub fn errors_markdown() -> String {
     use std::fmt::Write as _;

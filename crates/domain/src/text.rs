@@ -23,6 +23,23 @@ impl Invalid {
     }
 }
 
+/// One mistake in a configuration file, before anyone knows its line: the key's path and what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{key}`: {message}")]
+pub struct FieldError {
+    /// The key's path in the file (`task.window.max`).
+    pub key: String,
+    /// What is wrong and what would be right; lower case, no full stop, input in backticks.
+    pub message: String,
+}
+
+impl FieldError {
+    /// A mistake at `key`.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { key: key.into(), message: message.into() }
+    }
+}
+
 /// `input` made safe to print: control and bidirectional characters escaped, cut to 80 characters.
 pub fn shown(input: &str) -> String {
     let mut out = String::new();

@@ -1,0 +1,108 @@
+//! The first proof of the chain: a workload was attested.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use mayfly_domain::{
+    Deadline, Environment, EvidenceHash, LeaseId, Owners, RuleName, SpiffeId, TaskId, Thumbprint, Ttl,
+    UnixMillis,
+};
+
+/// What happens when bearer evidence that belongs to one key is presented by another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnOtherKey {
+    /// It is refused.
+    Refuse,
+    /// The new key is accepted and all that the old one holds is revoked in the same step, at most three
+    /// times.
+    Supersede,
+}
+
+/// The task that the evidence names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskClaim {
+    /// Its id, by the rule's template.
+    pub id: TaskId,
+    /// The window where the workload asks for none.
+    pub window: Ttl,
+    /// The longest window.
+    pub window_max: Ttl,
+    /// Whether the jobs of one run share it: then each job's end releases its own leases only.
+    pub shared: bool,
+}
+
+/// What is known of the evidence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EvidenceFacts {
+    /// The issuer.
+    pub issuer: String,
+    /// The hash of the signing input.
+    pub hash: EvidenceHash,
+    /// The hash of issuer and `jti`, where there is one.
+    pub alias: Option<EvidenceHash>,
+    /// When it was issued.
+    pub issued_at: UnixMillis,
+    /// When it expires.
+    pub expires: UnixMillis,
+    /// What happens when another key presents it.
+    pub on_other_key: OnOtherKey,
+}
+
+/// The facts of an attestation. Plain data: only [`Attested`] proves them.
+#[derive(Debug, Clone)]
+pub struct AttestedFacts {
+    /// Who it is.
+    pub workload: SpiffeId,
+    /// Who answers for it.
+    pub owners: Owners,
+    /// The key that signed the envelope.
+    pub key: Thumbprint,
+    /// The lease that a mint with this envelope makes: derived from nonce and key.
+    pub lease: LeaseId,
+    /// The trust rule that accepted the evidence.
+    pub rule: RuleName,
+    /// The rule's environment.
+    pub environment: Option<Environment>,
+    /// The kind of attestation (`oidc`).
+    pub kind: &'static str,
+    /// Claims that the rule exposes to policies and audit.
+    pub tags: BTreeMap<String, String>,
+    /// The task that the evidence names.
+    pub task: TaskClaim,
+    /// The evidence.
+    pub evidence: EvidenceFacts,
+    /// Where the call came from.
+    pub peer: Option<IpAddr>,
+    /// When it was attested.
+    pub at: UnixMillis,
+}
+
+/// Proof that a workload was attested for one call. Only this crate's verifier makes it; it is consumed by
+/// the decision that it leads to, and worth nothing after its deadline.
+#[derive(Debug)]
+pub struct Attested {
+    facts: AttestedFacts,
+    deadline: Deadline,
+}
+
+impl Attested {
+    pub(crate) fn new(facts: AttestedFacts, deadline: Deadline) -> Self {
+        Self { facts, deadline }
+    }
+
+    /// The facts.
+    pub fn facts(&self) -> &AttestedFacts {
+        &self.facts
+    }
+
+    /// Until when it counts.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// Ends the proof and keeps its facts.
+    pub fn into_facts(self) -> AttestedFacts {
+        self.facts
+    }
+}
