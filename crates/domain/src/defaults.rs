@@ -6,6 +6,12 @@ use crate::ttl::Ttl;
 pub const TOKEN_TTL: Ttl = Ttl::constant(300);
 /// The longest life of an access token.
 pub const TOKEN_TTL_MAX: Ttl = Ttl::constant(3_600);
+/// A workload's certificate where a profile says nothing.
+pub const X509_TTL: Ttl = Ttl::constant(3_600);
+/// The longest life of a workload's certificate.
+pub const X509_TTL_MAX: Ttl = Ttl::constant(24 * 3_600);
+/// How long a certificate's lease may be renewed.
+pub const X509_LINEAGE: Ttl = Ttl::constant(7 * 86_400);
 /// An operator's certificate.
 pub const OPERATOR_TTL: Ttl = Ttl::constant(4 * 3_600);
 /// The longest life of an operator's certificate.
@@ -75,10 +81,12 @@ pub struct Row {
 /// The table that the documentation prints; a test holds its words against the constants above.
 pub const TABLE: &[Row] = &[
     Row { what: "access token", default: "5m", max: "1h" },
+    Row { what: "workload's certificate", default: "1h", max: "1d" },
     Row { what: "operator's certificate", default: "4h", max: "8h" },
     Row { what: "acceptor's certificate", default: "1d", max: "1d" },
     Row { what: "task window", default: "1h", max: "6h, more only by the rule" },
     Row { what: "lineage of a token", default: "1d", max: "30d" },
+    Row { what: "lineage of a certificate", default: "7d", max: "30d" },
     Row { what: "life of bearer evidence", default: "6h", max: "the rule's `evidence_life`" },
     Row { what: "clock skew (foreign evidence; never added to our own expiry)", default: "30s", max: "60s" },
     Row { what: "nonce", default: "60s", max: "60s" },
@@ -102,7 +110,9 @@ mod tests {
             ("operator's", OPERATOR_TTL, Some(OPERATOR_TTL_MAX)),
             ("acceptor's", ACCEPTOR_TTL, Some(ACCEPTOR_TTL)),
             ("task window", TASK_WINDOW, Some(TASK_WINDOW_MAX)),
-            ("lineage", TOKEN_LINEAGE, Some(LINEAGE_MAX)),
+            ("workload's", X509_TTL, Some(X509_TTL_MAX)),
+            ("lineage of a c", X509_LINEAGE, Some(LINEAGE_MAX)),
+            ("lineage of a t", TOKEN_LINEAGE, Some(LINEAGE_MAX)),
             ("life of bearer", EVIDENCE_LIFE_MAX, None),
         ] {
             assert_eq!(row(what).default, default.to_string());

@@ -29,8 +29,8 @@ pub use fence::{Block, Fence, Gate, Generation, GenerationId};
 pub use key::{KeyAlg, PublicKey, Thumbprint};
 pub use lease::{AcceptorMode, Binding, CredentialId, CredentialKind, EndReason, LeaseId, LeaseState};
 pub use names::{
-    AcceptorName, Environment, GroupName, IntegrationName, Intent, OperatorName, PolicyId, ProfileName,
-    RuleName,
+    AcceptorName, BrokerName, Environment, GroupName, IntegrationName, Intent, OperatorName, PolicyId,
+    ProfileName, RuleName,
 };
 pub use observation::{Observation, Pair};
 pub use owner::{Owner, Owners};

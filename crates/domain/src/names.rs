@@ -47,6 +47,10 @@ text_type!(
     AcceptorName, "acceptor", slug
 );
 text_type!(
+    /// A broker's name, the last segment of the SPIFFE ID `/mayfly/broker/NAME`.
+    BrokerName, "broker", slug
+);
+text_type!(
     /// A group of operators (`oncall`).
     GroupName, "group", slug
 );

@@ -1,0 +1,54 @@
+//! Operators and acceptors: who may call with a client certificate, and as what.
+//!
+//! Groups and audiences live here and never in a certificate, so a change takes effect at the next load.
+
+use mayfly_domain::{AcceptorName, Audience, GroupName, OperatorName, Owner};
+
+use super::document::Document;
+use super::kinds::{list, some, word};
+use super::reader::{Notes, Reader};
+
+/// `operators/NAME.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator {
+    /// The name in its SPIFFE ID `/mayfly/operator/NAME`.
+    pub name: OperatorName,
+    /// Its groups, sorted: the parents of the principal in policies.
+    pub groups: Vec<GroupName>,
+    /// The owner that stands for this person, where there is one.
+    pub owner: Option<Owner>,
+}
+
+/// `acceptors/NAME.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acceptor {
+    /// The name in its SPIFFE ID `/mayfly/acceptor/NAME`.
+    pub name: AcceptorName,
+    /// Who answers for it.
+    pub owner: Owner,
+    /// The audiences whose credentials it may check, sorted; at least one.
+    pub audiences: Vec<Audience>,
+}
+
+pub(super) fn operator(doc: &Document<'_>, notes: &Notes) -> Option<Operator> {
+    let r = Reader::new(doc, notes);
+    let name = r.required("name", word(OperatorName::parse));
+    let mut groups = r.all("groups", list(64, word(GroupName::parse)));
+    let owner = r.optional("owner", word(Owner::parse));
+    r.finish();
+    groups.sort();
+    groups.dedup();
+    Some(Operator { name: name?, groups, owner })
+}
+
+pub(super) fn acceptor(doc: &Document<'_>, notes: &Notes) -> Option<Acceptor> {
+    let r = Reader::new(doc, notes);
+    let name = r.required("name", word(AcceptorName::parse));
+    let owner = r.required("owner", word(Owner::parse));
+    let audiences = r.required("audiences", some(64, word(Audience::parse)));
+    r.finish();
+    let mut audiences = audiences?;
+    audiences.sort();
+    audiences.dedup();
+    Some(Acceptor { name: name?, owner: owner?, audiences })
+}

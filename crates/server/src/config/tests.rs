@@ -1,0 +1,201 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config")
+}
+
+fn no_environment() -> Vec<(String, String)> {
+    Vec::new()
+}
+
+/// Loads a directory of the given files, with the least that `mayfly.toml` must say.
+fn load_files(main: &str, files: &[(&str, &str)]) -> Result<Loaded, Problems> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("mayfly.toml"), main).unwrap();
+    for (name, text) in files {
+        let file = dir.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, text).unwrap();
+    }
+    load(&dir.path().join("mayfly.toml"), no_environment())
+}
+
+/// The problems as printed, without the temporary directory in front.
+fn told(result: Result<Loaded, Problems>) -> Vec<String> {
+    let strip = |p: &Problem| {
+        let file = p.file.components().rev().take(2).collect::<Vec<_>>();
+        let name: PathBuf = file.into_iter().rev().collect();
+        let name = if name.ends_with("mayfly.toml") { PathBuf::from("mayfly.toml") } else { name };
+        Problem { file: name, ..p.clone() }.to_string()
+    };
+    result.unwrap_err().iter().map(strip).collect()
+}
+
+const LEAST: &str =
+    "trust_domain = 'a.b'\npublic_url = 'https://a.b'\nstate_dir = '/s'\nkeys.seal_file = '/k'\n";
+
+#[test]
+fn the_examples_load() {
+    let loaded = load(&examples().join("mayfly.toml"), no_environment()).unwrap_or_else(|e| panic!("{e}"));
+    let s = &loaded.settings;
+    assert_eq!(s.trust_domain.as_str(), "acme.internal");
+    assert_eq!(s.public_url, "https://mayfly.acme.internal:8443");
+    assert_eq!(s.audit.reserve, 256 << 20);
+    assert_eq!(s.quota.owner_live_leases, 10_000);
+    let Store::Redis(redis) = &s.store else { panic!("{:?}", s.store) };
+    assert_eq!(redis.url.username.as_deref(), Some("mayfly"));
+    assert_eq!(loaded.operators.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["alice"]);
+    assert_eq!(
+        loaded.acceptors.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(),
+        ["deploy-api", "ledger-api"]
+    );
+}
+
+#[test]
+fn the_least_takes_the_defaults() {
+    let s = load_files(LEAST, &[]).unwrap().settings;
+    assert_eq!(s.store, Store::Embedded);
+    assert_eq!(
+        s.ttl.token,
+        Life { default: mayfly_domain::defaults::TOKEN_TTL, max: mayfly_domain::defaults::TOKEN_TTL_MAX }
+    );
+    assert_eq!(s.quota.workload_live_leases, mayfly_domain::defaults::LIVE_LEASES_WORKLOAD);
+    assert_eq!(s.policy_dirs, [PathBuf::from("policies")]);
+    assert_eq!(s.seal, Seal::File("/k".into()));
+}
+
+#[test]
+fn what_is_required_is_told_at_once() {
+    assert_eq!(
+        told(load_files("", &[])),
+        [
+            "mayfly.toml:1: keys: give exactly one of `seal_file`, `seal_env` and `passphrase_file`",
+            "mayfly.toml:1: public_url: is missing",
+            "mayfly.toml:1: state_dir: is missing",
+            "mayfly.toml:1: trust_domain: is missing",
+        ]
+    );
+}
+
+#[test]
+fn one_bad_value_is_one_problem_on_its_line() {
+    for (text, problem) in [
+        (
+            "[store]\nurl = 'redis://u:hunter2@h'",
+            "6: store.url: must not hold a password; name its file by `password_file`",
+        ),
+        (
+            "[store]\nurl = 'redis://10.0.0.1'",
+            "6: store.url: has no TLS and is not on this machine; use `rediss://`, or accept the risk `plaintext` by name",
+        ),
+        ("[store]\nca_file = '/c'", "5: store.url: is missing; leave `[store]` out for the embedded store"),
+        (
+            "[ttl]\ntoken = { default = '2h' }",
+            "6: ttl.token.default: `2h`: longer than `1h`, the most that is possible here",
+        ),
+        (
+            "[ttl]\ntoken = { default = '5m', max = '4m' }",
+            "6: ttl.token: the default `5m` is longer than the maximum `4m`",
+        ),
+        (
+            "[ttl.lineage]\nmax = '31d'",
+            "6: ttl.lineage.max: `31d`: longer than `30d`, the most that is possible here",
+        ),
+        (
+            "[ttl.lineage]\ntoken = '10m'",
+            "6: ttl.lineage.token: `10m` is shorter than one credential's longest life, `1h`",
+        ),
+        ("[quota.owner]\nlive_leases = 0", "6: quota.owner.live_leases: `0`: must be 1 to 1000000000"),
+        (
+            "[server]\nlisten = '8443'",
+            "6: server.listen: `8443`: must be an address and a port, such as `0.0.0.0:8443`",
+        ),
+        ("[server]\nlisten_on = 1", "6: server.listen_on: unknown key; did you mean `listen`?"),
+        ("[limits]\nconnections = 5", "5: limits.connections_per_address: is more than `connections`"),
+        (
+            "[[audit.sink]]\nreserve = '256MB'",
+            "6: audit.sink[0].reserve: `256MB`: must be a whole number and `B`, `KiB`, `MiB` or `GiB`, such as `64MiB`",
+        ),
+        ("[[audit.sink]]\nsync = 'never'", "6: audit.sink[0].sync: `never`: must be one of `group`, `each`"),
+        ("[[audit.sink]]\n[[audit.sink]]", "5: audit.sink: has 2 tables, more than 1"),
+        ("[keys]\nseal_env = 'A=B'", "5: not valid TOML: duplicate key"),
+        ("[broker]\nid = 'A'", "6: broker.id: `A`: must start with a lower-case letter or a digit"),
+    ] {
+        assert_eq!(
+            told(load_files(&format!("{LEAST}{text}\n"), &[])),
+            [format!("mayfly.toml:{problem}")],
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_seal_is_given_once() {
+    let with =
+        |keys: &str| load_files(&LEAST.replace("keys.seal_file = '/k'", keys), &[]).map(|l| l.settings.seal);
+    assert_eq!(with("keys.seal_env = 'SEAL_1'").unwrap(), Seal::Environment("SEAL_1".into()));
+    assert_eq!(with("keys.passphrase_file = '/p'").unwrap(), Seal::PassphraseFile("/p".into()));
+    assert!(with("keys = { seal_file = '/k', passphrase_file = '/p' }").is_err());
+    assert_eq!(with("keys.seal_env = '1A'").unwrap_err().iter().len(), 1);
+}
+
+#[test]
+fn people_are_told_apart() {
+    let problems = told(load_files(
+        LEAST,
+        &[
+            ("operators/a.toml", "name = 'bob'\n"),
+            ("operators/b.toml", "groups = ['x']\nname = 'bob'\n"),
+            ("operators/c.toml", "name = 'Eve\u{202e}'\ngruops = []\n"),
+            ("acceptors/a.toml", "name = 'api'\nowner = 'nobody'\naudiences = []\n"),
+            ("acceptors/b.toml", "name = \n"),
+        ],
+    ));
+    assert_eq!(problems.len(), 6, "{problems:#?}");
+    for start in [
+        "operators/b.toml:2: name: `bob` is the name in ",
+        "operators/c.toml:1: name: `Eve\\u{202e}`: ",
+        "operators/c.toml:2: gruops: unknown key; did you mean `groups`?",
+        "acceptors/a.toml:2: owner: `nobody`: must be `kind:name`, such as `team:payments`",
+        "acceptors/a.toml:3: audiences: must not be empty",
+        "acceptors/b.toml:1: not valid TOML: ",
+    ] {
+        assert!(problems.iter().any(|p| p.starts_with(start)), "{start}: {problems:#?}");
+    }
+}
+
+#[test]
+fn the_environment_comes_first_and_effective_says_so() {
+    let environment = [
+        ("MAYFLY_CONFIG_STATE_DIR", "/elsewhere"),
+        ("MAYFLY_CONFIG_SERVER_LISTEN", "127.0.0.1:0"),
+        ("MAYFLY_CONFIG_STORE_URL", "redis://127.0.0.1:7000"),
+        ("MAYFLY_CONFIG_TTL_TOKEN_MAX", "30m"),
+        ("MAYFLY_STATE_DIR", "/not-ours"),
+    ];
+    let environment = environment.map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let loaded = load(&examples().join("mayfly.toml"), environment).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(loaded.settings.state_dir, PathBuf::from("/elsewhere"));
+    assert_eq!(loaded.settings.server.listen.port(), 0);
+    let shown = |key: &str| {
+        let e = loaded.effective.iter().find(|e| e.key == key).unwrap();
+        (e.value.clone(), e.origin.clone())
+    };
+    assert_eq!(
+        shown("server.listen"),
+        ("\"127.0.0.1:0\"".to_owned(), Origin::Environment("MAYFLY_CONFIG_SERVER_LISTEN".to_owned()))
+    );
+    assert_eq!(shown("server.call_timeout"), ("\"30s\"".to_owned(), Origin::Default));
+    assert!(matches!(shown("trust_domain"), (v, Origin::File(_, 1)) if v == "\"acme.internal\""));
+}
+
+#[test]
+fn all_or_none_and_the_refusal_is_for_exit_64() {
+    let problems = load(Path::new("/nowhere/mayfly.toml"), no_environment()).unwrap_err();
+    assert_eq!(problems.iter().len(), 1);
+    let refusal = problems.refusal();
+    assert_eq!((refusal.reason, refusal.reason.exit_code()), (mayfly_domain::Reason::ConfigInvalid, 64));
+}
