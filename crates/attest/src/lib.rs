@@ -4,7 +4,23 @@
 //! alone makes [`Attested`]. This crate must never touch the network: attestors live in `attestors`.
 
 pub mod attested;
+pub mod envelope;
 pub mod evidence;
+pub mod issuer;
+pub mod nonce;
+pub mod preset;
+pub mod raw;
+pub mod rule;
+pub mod ruleset;
+pub mod template;
+pub mod verifier;
 
 pub use attested::{Attested, AttestedFacts, EvidenceFacts, OnOtherKey, TaskClaim};
+pub use envelope::{Envelope, Opened};
 pub use evidence::{Attestor, ClaimValue, Claims, Evidence, Verified};
+pub use issuer::{Algorithm, Issuer};
+pub use nonce::{NonceKeys, NonceScope};
+pub use raw::{RawMatch, RawTask, RawTrustRule};
+pub use rule::{FailedMatch, Identity, TrustRule};
+pub use ruleset::{RuleExplanation, RuleSet};
+pub use verifier::Verifier;
