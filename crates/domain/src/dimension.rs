@@ -114,7 +114,6 @@ pub(crate) fn first16(digest: &[u8]) -> [u8; 16] {
 
 /// One value of one dimension: what a revocation or a block names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(tag = "dimension", content = "value", rename_all = "lowercase")]
 pub enum Subject {
     /// A workload by its SPIFFE ID.
     Workload(SpiffeId),

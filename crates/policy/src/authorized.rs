@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use mayfly_attest::AttestedFacts;
 use mayfly_domain::{
-    Deadline, Intent, LeaseId, OperatorName, PolicyId, ProfileName, Scopes, SpiffeId, Subject, TaskReason,
-    Ttl,
+    CredentialKind, Deadline, Intent, LeaseId, OperatorName, Owners, PolicyId, ProfileName, Scopes, SpiffeId,
+    Subject, TaskReason, Ttl,
 };
 
 use crate::profile::Profile;
@@ -24,6 +24,10 @@ pub enum TaskAct {}
 #[derive(Debug)]
 pub enum Operate {}
 
+/// The action of a [`Authorized`]: give an operator or an acceptor its certificate.
+#[derive(Debug)]
+pub enum Staff {}
+
 /// The kinds of action, and the grant that each comes with.
 pub trait Act: sealed::Sealed {
     /// What was granted.
@@ -36,6 +40,7 @@ mod sealed {
     impl Sealed for super::Renew {}
     impl Sealed for super::TaskAct {}
     impl Sealed for super::Operate {}
+    impl Sealed for super::Staff {}
 }
 
 impl Act for Mint {
@@ -49,6 +54,10 @@ impl Act for TaskAct {
 }
 impl Act for Operate {
     type Grant = OperatorGrant;
+}
+
+impl Act for Staff {
+    type Grant = StaffGrant;
 }
 
 /// What a workload claims of its own will; nothing of it is proven.
@@ -148,6 +157,19 @@ pub struct OperatorGrant {
     pub target: Target,
     /// The policies that decided.
     pub decided_by: Vec<PolicyId>,
+}
+
+/// Whose certificate may be made: an operator or an acceptor that the configuration names.
+#[derive(Debug, Clone)]
+pub struct StaffGrant {
+    /// Operator or acceptor.
+    pub kind: CredentialKind,
+    /// `spiffe://TD/mayfly/operator/NAME` or `/mayfly/acceptor/NAME`.
+    pub identity: SpiffeId,
+    /// Who answers for it: revoking one of them ends it.
+    pub owners: Owners,
+    /// The certificate's life.
+    pub ttl: Ttl,
 }
 
 /// Proof that a policy permitted `A`. Only this crate's engine makes it; consumed by value by the step that it

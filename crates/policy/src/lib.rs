@@ -6,6 +6,7 @@ pub mod authorized;
 pub mod profile;
 
 pub use authorized::{
-    Act, Authorized, Claimed, Grant, Mint, Operate, OperatorAction, OperatorGrant, Renew, Target, TaskAct,
+    Act, Authorized, Claimed, Grant, Mint, Operate, OperatorAction, OperatorGrant, Renew, Staff, StaffGrant,
+    Target, TaskAct,
 };
 pub use profile::{Profile, TokenProfile};

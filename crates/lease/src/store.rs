@@ -1,0 +1,196 @@
+//! The port to the lease store.
+
+use async_trait::async_trait;
+use mayfly_domain::{Block, DimKey, Gate, LeaseId, Refusal, Subject, TaskId, UnixMillis};
+
+use crate::command::{
+    CheckCommand, EndCommand, ListQuery, MintCommand, Minted, Page, RenewCommand, RevokeCommand, Revoked,
+    StartTaskCommand, TaskStarted,
+};
+use crate::generation::{Carry, GenerationRecord, Survey};
+use crate::job::{Job, JobId};
+use crate::record::LeaseRecord;
+use crate::task::TaskRecord;
+use crate::transition::No;
+
+/// Why a store did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The protocol says no; nothing was changed.
+    #[error("refused: {0}")]
+    Refused(No),
+    /// The store has another generation than the one that was adopted, or none; nothing was changed.
+    #[error("the store's generation is another")]
+    OtherGeneration(Option<GenerationRecord>),
+    /// The clocks differ by more than the skew (the store's less ours, in ms); nothing was changed.
+    #[error("the store's clock differs by {0} ms")]
+    ClockSkew(i64),
+    /// The server behind the connection is another one, and the deployment does not promise that it has all
+    /// that was acknowledged: a new generation must start.
+    #[error("the store's server changed")]
+    ServerChanged,
+    /// It can't be reached or written, or did not answer in time. Whether the change was made is unknown.
+    #[error("unavailable: {0}")]
+    Unavailable(String),
+    /// It holds something that can't be read.
+    #[error("corrupt: {0}")]
+    Corrupt(String),
+}
+
+impl From<No> for StoreError {
+    fn from(no: No) -> Self {
+        Self::Refused(no)
+    }
+}
+
+impl From<mayfly_domain::codec::Malformed> for StoreError {
+    fn from(e: mayfly_domain::codec::Malformed) -> Self {
+        Self::Corrupt(e.to_string())
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(e: StoreError) -> Self {
+        use mayfly_domain::Reason;
+        match e {
+            StoreError::Refused(no) => no.into(),
+            StoreError::OtherGeneration(_) | StoreError::ServerChanged => {
+                Refusal::new(Reason::GenerationChanged, e.to_string())
+                    .after(std::time::Duration::from_millis(500))
+            }
+            StoreError::ClockSkew(_) => Refusal::new(Reason::ClockSkew, e.to_string()),
+            StoreError::Unavailable(_) => {
+                Refusal::new(Reason::StoreUnavailable, e.to_string()).after(std::time::Duration::from_secs(1))
+            }
+            StoreError::Corrupt(_) => Refusal::new(Reason::Internal, e.to_string()),
+        }
+    }
+}
+
+/// A broker that is alive, as others see it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct BrokerSeen {
+    /// Its id.
+    pub id: String,
+    /// The version of the keys that it serves with.
+    pub keys_version: u64,
+    /// Until when it counts as alive.
+    pub until: UnixMillis,
+}
+
+/// Counts for `status` and metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreCounts {
+    /// Index entries not past their hard expiry.
+    pub live_leases: u64,
+    /// Revocations whose sweep is not complete.
+    pub open_jobs: u64,
+    /// Leases whose side effects wait to be undone.
+    pub undo_pending: u64,
+}
+
+/// The lease store: everything that brokers share.
+///
+/// Every call works in the adopted generation and changes nothing in another. A change is durable as the
+/// deployment declares when the call returns; an error other than [`StoreError::Unavailable`] means that
+/// nothing was changed. Scripts and transactions judge by the store's own clock.
+#[async_trait]
+pub trait LeaseStore: Send + Sync + 'static {
+    /// The kind of store, for people: `embedded`, `redis`.
+    fn kind(&self) -> &'static str;
+
+    /// Looks at generation, clock, settings and server identity without needing a generation.
+    async fn survey(&self) -> Result<Survey, StoreError>;
+
+    /// Starts `next` where the store has no generation or one with a lower number, after carrying over keys
+    /// and blocks by version; otherwise changes nothing. Returns the generation that stands afterwards.
+    async fn begin_generation(
+        &self,
+        next: &GenerationRecord,
+        carry: &Carry,
+    ) -> Result<GenerationRecord, StoreError>;
+
+    /// Works in this generation from now on.
+    fn adopt(&self, generation: GenerationRecord);
+
+    /// The adopted generation.
+    fn generation(&self) -> Option<GenerationRecord>;
+
+    /// The identity of the server that nonces are bound to.
+    fn identity(&self) -> [u8; 16];
+
+    /// Mints: one atomic step, one round trip where the credential has no side effect.
+    async fn mint(&self, command: &MintCommand) -> Result<Minted, StoreError>;
+
+    /// Moves a reserved lease to active, after reading fences, blocks and marks again.
+    async fn confirm(&self, id: LeaseId) -> Result<LeaseRecord, StoreError>;
+
+    /// Renews.
+    async fn renew(&self, command: &RenewCommand) -> Result<LeaseRecord, StoreError>;
+
+    /// Judges a credential now.
+    async fn check(&self, command: &CheckCommand) -> Result<LeaseRecord, StoreError>;
+
+    /// Ends a lease; one that has ended already is returned as it is. `true` where this call ended it.
+    async fn end(&self, command: &EndCommand) -> Result<(LeaseRecord, bool), StoreError>;
+
+    /// A lease's record with its mark applied, whatever its state.
+    async fn get(&self, id: LeaseId) -> Result<Option<LeaseRecord>, StoreError>;
+
+    /// A page of leases.
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError>;
+
+    /// Opens a task, or joins it.
+    async fn start_task(&self, command: &StartTaskCommand) -> Result<TaskStarted, StoreError>;
+
+    /// A task's record.
+    async fn task(&self, id: &TaskId) -> Result<Option<TaskRecord>, StoreError>;
+
+    /// Revokes; when it returns, the fence or mark, the block and the job are durable.
+    async fn revoke(&self, command: &RevokeCommand) -> Result<Revoked, StoreError>;
+
+    /// Sets a block (with its next version), or lifts it; durable when it returns.
+    async fn set_block(&self, subject: &Subject, block: Option<Block>) -> Result<Gate, StoreError>;
+
+    /// Every gate with a block that was not lifted.
+    async fn blocks(&self) -> Result<Vec<(Subject, Gate)>, StoreError>;
+
+    /// The gates of these keys, as they are.
+    async fn gates(&self, keys: &[DimKey]) -> Result<Vec<Option<Gate>>, StoreError>;
+
+    /// Whether anything knows this subject: an index entry, a gate or a task record.
+    async fn knows(&self, subject: &Subject) -> Result<bool, StoreError>;
+
+    /// Claims an open job for `lease_ms`; after that another broker may.
+    async fn claim_job(&self, lease_ms: u64) -> Result<Option<Job>, StoreError>;
+
+    /// Ends a batch of leases for a job; returns those that this call ended.
+    async fn end_batch(&self, job: &Job, ids: &[LeaseId]) -> Result<Vec<LeaseId>, StoreError>;
+
+    /// Stores a job's progress; a done job leaves the open ones and is kept as long as fences are.
+    async fn save_job(&self, job: &Job, lease_ms: u64) -> Result<(), StoreError>;
+
+    /// A job.
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError>;
+
+    /// Leases with side effects that are due: overdue ones are ended first, in the same step that finds them.
+    async fn due_undos(&self, limit: u32) -> Result<Vec<LeaseRecord>, StoreError>;
+
+    /// Confirms an undo. A lease that ended while reserved stays queued for a second undo after the grace.
+    async fn undone(&self, id: LeaseId) -> Result<(), StoreError>;
+
+    /// The sealed keys with their version.
+    async fn keys(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError>;
+
+    /// Replaces the sealed keys where the stored version is `expected` (0: none). `false`: it was another.
+    async fn put_keys(&self, expected: u64, version: u64, sealed: &[u8]) -> Result<bool, StoreError>;
+
+    /// Tells the other brokers that this one lives, and which keys it has.
+    async fn heartbeat(&self, id: &str, keys_version: u64, for_ms: u64) -> Result<(), StoreError>;
+
+    /// The brokers that live.
+    async fn brokers(&self) -> Result<Vec<BrokerSeen>, StoreError>;
+
+    /// Counts.
+    async fn counts(&self) -> Result<StoreCounts, StoreError>;
+}
