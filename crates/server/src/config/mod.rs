@@ -10,12 +10,16 @@ pub mod kinds;
 pub mod people;
 pub mod problem;
 pub mod reader;
+mod rules;
 pub mod settings;
 pub mod store;
 pub mod urls;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+
+use mayfly_attest::RuleSet;
+use mayfly_domain::TrustDomain;
 
 pub use people::{Acceptor, Operator};
 pub use problem::{Problem, Problems};
@@ -32,6 +36,8 @@ use reader::{Notes, Reader};
 pub struct Loaded {
     /// `mayfly.toml`.
     pub settings: Settings,
+    /// `trust/*.toml`.
+    pub rules: RuleSet,
     /// `operators/*.toml`, by name.
     pub operators: Vec<Operator>,
     /// `acceptors/*.toml`, by name.
@@ -63,14 +69,25 @@ pub fn load(
         reader.finish();
         settings
     });
+    // A wrong `mayfly.toml` must not hide what is wrong in the other files.
+    let trust_domain = settings.as_ref().map(|s| s.trust_domain.clone());
+    let trust_domain = trust_domain.or_else(|| TrustDomain::parse("unknown").ok());
+    let rules = each(
+        root,
+        "trust",
+        &notes,
+        |doc, notes| rules::rule(doc, notes, trust_domain.as_ref()?),
+        |r| r.name().to_string(),
+    );
+    let rules = rules::together(rules, &root.join("trust"), &notes);
     let operators = each(root, "operators", &notes, people::operator, |o| o.name.to_string());
     let acceptors = each(root, "acceptors", &notes, people::acceptor, |a| a.name.to_string());
     let policy_tests = read_directory(root, Path::new("policies/tests"), "toml", &notes);
     let (problems, mut effective) = notes.finish();
     effective.sort_by(|a, b| a.key.cmp(&b.key));
-    match settings {
-        Some(settings) if problems.is_empty() => {
-            Ok(Loaded { settings, operators, acceptors, policy_tests, effective })
+    match (settings, rules) {
+        (Some(settings), Some(rules)) if problems.is_empty() => {
+            Ok(Loaded { settings, rules, operators, acceptors, policy_tests, effective })
         }
         _ => Err(Problems::new(problems)),
     }

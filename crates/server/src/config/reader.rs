@@ -72,9 +72,13 @@ impl Notes {
         self.problems.borrow_mut().push(problem);
     }
 
-    /// Records the mistakes that a compiler of raw structs found in `doc`.
+    /// Records the mistakes that a compiler of raw structs found in `doc`. A key whose value could not be
+    /// read is told once: the compiler saw it as missing.
     pub fn fields(&self, doc: &Document<'_>, errors: impl IntoIterator<Item = FieldError>) {
         for e in errors {
+            if self.problems.borrow().iter().any(|p| p.file == doc.file && p.key == e.key) {
+                continue;
+            }
             self.push(Problem {
                 file: doc.file.to_owned(),
                 line: doc.line_of(&e.key),

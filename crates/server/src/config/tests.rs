@@ -47,6 +47,10 @@ fn the_examples_load() {
     assert_eq!(s.quota.owner_live_leases, 10_000);
     let Store::Redis(redis) = &s.store else { panic!("{:?}", s.store) };
     assert_eq!(redis.url.username.as_deref(), Some("mayfly"));
+    assert_eq!(
+        loaded.rules.rules().iter().map(|r| r.name().as_str()).collect::<Vec<_>>(),
+        ["billing-report", "payments-deploy"]
+    );
     assert_eq!(loaded.operators.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["alice"]);
     assert_eq!(
         loaded.acceptors.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(),
@@ -140,6 +144,47 @@ fn a_seal_is_given_once() {
     assert_eq!(with("keys.passphrase_file = '/p'").unwrap(), Seal::PassphraseFile("/p".into()));
     assert!(with("keys = { seal_file = '/k', passphrase_file = '/p' }").is_err());
     assert_eq!(with("keys.seal_env = '1A'").unwrap_err().iter().len(), 1);
+}
+
+const RULE: &str = "name = 'r'
+preset = 'github-actions'
+spiffe_id = '/ci/r'
+owners = ['team:a']
+[match]
+repository_id = '1'
+";
+
+#[test]
+fn a_rule_is_told_by_line() {
+    assert_eq!(load_files(LEAST, &[("trust/r.toml", RULE)]).unwrap().rules.rules().len(), 1);
+    for (from, to, problem) in [
+        (
+            "= '1'",
+            "= 1",
+            "trust/r.toml:6: match.repository_id: must be text, `{ prefix = \"…\" }` or `{ one_of = [\"…\"] }`",
+        ),
+        ("= '1'", "= { suffix = '1' }", "trust/r.toml:6: match.repository_id: must be text, `{ prefix"),
+        ("preset", "prest", "trust/r.toml:2: prest: unknown key; did you mean `preset`?"),
+        ("['team:a']", "['team:a', 7]", "trust/r.toml:4: owners: must be text in quotes, not a whole number"),
+        ("name = 'r'", "name = 3", "trust/r.toml:1: name: must be text in quotes, not a whole number"),
+        ("spiffe_id = '/ci/r'", "spiffe_id = '/mayfly/r'", "trust/r.toml:3: spiffe_id: "),
+        ("[match]", "[task]\nid = '{'\n[match]", "trust/r.toml:6: task.id: "),
+    ] {
+        let problems = told(load_files(LEAST, &[("trust/r.toml", &RULE.replace(from, to))]));
+        assert!(problems.iter().any(|p| p.starts_with(problem)), "{to}: {problems:#?}");
+    }
+    let twin = RULE.replace("'r'", "'twin'");
+    let problems = told(load_files(LEAST, &[("trust/r.toml", RULE), ("trust/t.toml", &twin)]));
+    assert!(problems.iter().any(|p| p.contains("match the same tokens")), "{problems:#?}");
+}
+
+#[test]
+fn a_wrong_main_file_hides_nothing() {
+    let bad = RULE.replace("preset", "prest");
+    let problems = told(load_files("trust_domain = 'A B'\n", &[("trust/r.toml", &bad)]));
+    assert!(
+        problems.iter().any(|p| p.contains("prest")) && problems.iter().any(|p| p.contains("trust_domain"))
+    );
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! `trust/*.toml`: which verified evidence makes which workload.
+//!
+//! Only the form is looked at here; what a rule may say is decided where rules are compiled.
+
+use mayfly_attest::raw::{RawMatch, RawTask, RawTrustRule};
+use mayfly_attest::{RuleSet, TrustRule};
+use mayfly_domain::TrustDomain;
+use toml::de::DeValue;
+
+use super::document::{Document, Value};
+use super::kinds::{Kinded, Wrong, date, flag, list, text, wrong};
+use super::reader::{Notes, Reader};
+
+const TEXT_MAX: usize = 1_024;
+const LIST_MAX: usize = 64;
+
+pub(super) fn rule(doc: &Document<'_>, notes: &Notes, trust_domain: &TrustDomain) -> Option<TrustRule> {
+    let before = notes.count();
+    let raw = raw_rule(doc, notes);
+    match TrustRule::compile(raw, trust_domain) {
+        Ok(rule) if notes.count() == before => Some(rule),
+        Ok(_) => None,
+        Err(errors) => {
+            notes.fields(doc, errors);
+            None
+        }
+    }
+}
+
+fn raw_rule(doc: &Document<'_>, notes: &Notes) -> RawTrustRule {
+    let r = Reader::new(doc, notes);
+    let word = |key| r.optional(key, text(TEXT_MAX));
+    let words = |key| r.optional(key, list(LIST_MAX, text(TEXT_MAX))).unwrap_or_default();
+    let raw = RawTrustRule {
+        name: word("name").unwrap_or_default(),
+        preset: word("preset"),
+        issuer: word("issuer"),
+        jwks_uri: word("jwks_uri"),
+        jwks_host: word("jwks_host"),
+        spiffe_id: word("spiffe_id").unwrap_or_default(),
+        owners: words("owners"),
+        environment: word("environment"),
+        review_by: r.optional("review_by", date),
+        matches: pairs(&r, "match", matched),
+        task: task(r.table("task")),
+        expose: pairs(&r, "expose", text(TEXT_MAX)),
+        bind: word("bind"),
+        audience: word("audience"),
+        on_other_key: word("on_other_key"),
+        evidence_life: word("evidence_life"),
+        allow_names: r.optional("allow_names", flag).unwrap_or_default(),
+        algorithms: words("algorithms"),
+    };
+    r.finish();
+    raw
+}
+
+fn task(r: Reader<'_>) -> RawTask {
+    let window = r.table("window");
+    let task = RawTask {
+        id: r.optional("id", text(TEXT_MAX)),
+        shared: r.optional("shared", flag).unwrap_or_default(),
+        window: window.optional("default", text(TEXT_MAX)),
+        window_max: window.optional("max", text(TEXT_MAX)),
+    };
+    window.finish();
+    r.finish();
+    task
+}
+
+/// The entries of a table whose keys are claims or tags.
+fn pairs<T>(r: &Reader<'_>, key: &'static str, kind: impl Fn(&Value<'_>) -> Kinded<T>) -> Vec<(String, T)> {
+    let mut all = Vec::new();
+    for (name, value) in r.entries(key) {
+        match kind(value) {
+            Ok(one) => all.push((name.to_owned(), one)),
+            Err(bad) => r.wrongs(&format!("{key}.{name}"), bad),
+        }
+    }
+    all
+}
+
+/// `"exact"`, `{ prefix = "…" }` or `{ one_of = ["…"] }`.
+fn matched(value: &Value<'_>) -> Kinded<RawMatch> {
+    const FORMS: &str = "must be text, `{ prefix = \"…\" }` or `{ one_of = [\"…\"] }`";
+    match value.get_ref() {
+        DeValue::String(_) => text(TEXT_MAX)(value).map(RawMatch::Exact),
+        DeValue::Table(table) => {
+            let mut entries = table.iter();
+            match (entries.next(), entries.next()) {
+                (Some((key, inner)), None) => match &**key.get_ref() {
+                    "prefix" => text(TEXT_MAX)(inner).map(RawMatch::Prefix),
+                    "one_of" => list(LIST_MAX, text(TEXT_MAX))(inner).map(RawMatch::OneOf),
+                    _ => Err(vec![Wrong { span: Some(key.span()), message: FORMS.to_owned() }]),
+                },
+                _ => wrong(FORMS),
+            }
+        }
+        _ => wrong(FORMS),
+    }
+}
+
+/// Puts the rules together; what is wrong between two of them is told of the directory.
+pub(super) fn together(rules: Vec<TrustRule>, directory: &std::path::Path, notes: &Notes) -> Option<RuleSet> {
+    match RuleSet::new(rules) {
+        Ok(set) => Some(set),
+        Err(errors) => {
+            for e in errors {
+                notes.push(super::Problem { key: e.key, ..super::Problem::of_file(directory, e.message) });
+            }
+            None
+        }
+    }
+}
