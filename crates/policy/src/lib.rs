@@ -3,10 +3,28 @@
 //! Default deny; any evaluation error denies. This crate must never read files, know a store or mint.
 
 pub mod authorized;
+mod decide;
+pub mod decision;
+pub mod engine;
+pub mod explain;
+pub mod facts;
+pub mod lint;
 pub mod profile;
+pub mod rules;
+mod slice;
+pub mod testing;
+pub mod words;
 
 pub use authorized::{
     Act, Authorized, Claimed, Grant, Mint, Operate, OperatorAction, OperatorGrant, Renew, Staff, StaffGrant,
     Target, TaskAct,
 };
-pub use profile::{Profile, TokenProfile};
+pub use decision::{Decision, Granted, PolicyFailure};
+pub use engine::Engine;
+pub use explain::Explanation;
+pub use facts::{OperatorPrincipal, RenewClaim, WorkloadAction, WorkloadFacts};
+pub use lint::{Lint, Warning};
+pub use profile::{Profile, RawProfile, TokenProfile, TtlLimits};
+pub use rules::{Place, PolicyError};
+pub use testing::PolicyTests;
+pub use words::SCHEMA;

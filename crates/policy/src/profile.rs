@@ -1,5 +1,11 @@
 //! Profiles: what a workload can ask for.
 
+mod raw;
+#[cfg(test)]
+mod tests;
+
+pub use raw::{INTENTS_MAX, RawProfile, RawQuota, RawToken, RawTtl, RawWorkloadQuota, TtlLimits};
+
 use mayfly_domain::{
     AcceptorMode, Audience, Binding, Environment, IntegrationName, Intent, Owner, ProfileName, Scopes, Ttl,
 };

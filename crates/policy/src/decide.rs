@@ -1,0 +1,336 @@
+//! Decisions about workloads and operators, and the proofs that they lead to.
+//!
+//! A workload learns of a profile only what a policy permits it: one that does not exist, one that it may not
+//! have, and a wrong intent or scope of one that it may not have are the same refusal. What else differs
+//! between them (which policies a slice holds) is microseconds of work.
+
+use std::time::Duration;
+
+use cedar_policy::Entities;
+use mayfly_attest::{Attested, AttestedFacts};
+use mayfly_domain::{Deadline, Intent, PolicyId, Reason, Refusal, defaults};
+
+use crate::authorized::{
+    Authorized, Claimed, Grant, Mint, Operate, OperatorAction, OperatorGrant, Renew, Target, TaskAct,
+};
+use crate::decision::{Decision, Granted, PolicyFailure};
+use crate::engine::{Engine, Prepared, Verdict};
+use crate::facts::{Ask, OperatorPrincipal, Proven, RenewClaim, Who, WorkloadAction, WorkloadFacts};
+use crate::words::{self, WordsError};
+
+impl Engine {
+    /// Permits a mint: the profile, one of its intents, some of its scopes, and a life that is the least of
+    /// what was asked, the profile's longest and the shortest `@max_ttl` of the permits that applied.
+    ///
+    /// # Errors
+    /// `PROFILE_NOT_ALLOWED` where no policy permits it or the profile does not exist; `INTENT_NOT_ALLOWED`,
+    /// `SCOPE_NOT_ALLOWED` only for a workload that may have the profile.
+    pub fn mint(&self, attested: Attested, claimed: Claimed) -> Result<Authorized<Mint>, Refusal> {
+        let deadline = attested.deadline();
+        let decision = self.attested(attested.facts(), &Ask::claimed(WorkloadAction::Mint, &claimed));
+        let grant = grant(attested.into_facts(), decision, claimed.reason)?;
+        Ok(Authorized::new(grant, deadline))
+    }
+
+    /// Permits a renewal, by the same rules as a mint and the action `renew`.
+    ///
+    /// # Errors
+    /// As [`Engine::mint`].
+    pub fn renew(&self, attested: Attested, claim: &RenewClaim) -> Result<Authorized<Renew>, Refusal> {
+        let deadline = attested.deadline();
+        let decision = self.attested(attested.facts(), &Ask::renewal(claim));
+        let grant = grant(attested.into_facts(), decision, None)?;
+        Ok(Authorized::new(grant, deadline))
+    }
+
+    /// Permits a workload what needs no policy: to open, read and complete its own task and to release its own
+    /// leases. That they are its own is for the store to hold.
+    pub fn own_task(&self, attested: Attested) -> Authorized<TaskAct> {
+        let deadline = attested.deadline();
+        Authorized::new(attested.into_facts(), deadline)
+    }
+
+    /// Permits what an operator does to what it names. Groups are the configuration's.
+    ///
+    /// # Errors
+    /// `CERTIFICATE_NOT_ALLOWED` where the configuration has no such operator, `POLICY_DENIED` where no policy
+    /// permits it.
+    pub fn operate(
+        &self,
+        operator: &OperatorPrincipal,
+        action: OperatorAction,
+        target: Target,
+    ) -> Result<Authorized<Operate>, Refusal> {
+        let Decision { answer, decided_by, .. } = self.what_if_operator(operator, action, &target);
+        answer?;
+        let deadline = Deadline::after(Duration::from_millis(defaults::MINT_DEADLINE_MS));
+        let grant = OperatorGrant { operator: operator.name.clone(), action, target, decided_by };
+        Ok(Authorized::new(grant, deadline))
+    }
+
+    /// What a workload with these facts would be answered. No proof: nothing can be minted with it.
+    pub fn what_if(
+        &self,
+        facts: &WorkloadFacts,
+        action: WorkloadAction,
+        claimed: &Claimed,
+    ) -> Decision<Granted> {
+        self.decide(&facts.into(), &Ask::claimed(action, claimed))
+    }
+
+    /// What an operator would be answered. No proof.
+    pub fn what_if_operator(
+        &self,
+        operator: &OperatorPrincipal,
+        action: OperatorAction,
+        target: &Target,
+    ) -> Decision<()> {
+        let Some(groups) = self.operator_groups(&operator.name) else {
+            return refused(Refusal::new(
+                Reason::CertificateNotAllowed,
+                format!("the configuration has no operator `{}`", operator.name),
+            ));
+        };
+        match self.judge_operator(operator, groups, action, target) {
+            Ok(verdict) if verdict.allowed => {
+                Decision { answer: Ok(()), decided_by: verdict.decided_by, failed: verdict.failed }
+            }
+            Ok(verdict) => {
+                let what = format!("`{}` on {}", action.as_str(), target_words(target));
+                self.denied(Reason::PolicyDenied, &what, verdict)
+            }
+            Err(e) => refused(e.into()),
+        }
+    }
+
+    fn judge_operator(
+        &self,
+        operator: &OperatorPrincipal,
+        groups: &[mayfly_domain::GroupName],
+        action: OperatorAction,
+        target: &Target,
+    ) -> Result<Verdict, WordsError> {
+        let find = |name: &mayfly_domain::ProfileName| {
+            self.profile(name).and_then(|p| self.words.profile_entity(p).ok())
+        };
+        let Some((resource, mut entities)) = self.words.target(target, find) else {
+            return Ok(Verdict { allowed: false, decided_by: Vec::new(), failed: Vec::new() });
+        };
+        let principal = self.words.operator_entity(&operator.name, groups.iter());
+        let proven = Proven {
+            attestation: "certificate",
+            key: &operator.key,
+            peer: operator.peer,
+            at: operator.at,
+            task: "",
+        };
+        let context = self.words.operator_context(&proven)?;
+        let slice = self.operator_slice(action, &resource);
+        let request = words::request(principal.uid(), self.words.action(action.as_str()), resource, context)?;
+        entities.push(principal);
+        let entities = words::with_entities(&Entities::empty(), entities)?;
+        Ok(self.ask(&slice.policies, &request, &entities))
+    }
+
+    fn attested(&self, facts: &AttestedFacts, ask: &Ask<'_>) -> Decision<Granted> {
+        let key = facts.key.to_string();
+        self.decide(&Who::attested(facts, &key), ask)
+    }
+
+    pub(crate) fn decide(&self, who: &Who<'_>, ask: &Ask<'_>) -> Decision<Granted> {
+        self.decide_by(who, ask, |prepared| &prepared.slice(ask.action).policies)
+    }
+
+    /// Decides by the policies that `choose` gives for a profile: its slice, or in a test the full set.
+    pub(crate) fn decide_by<'e>(
+        &'e self,
+        who: &Who<'_>,
+        ask: &Ask<'_>,
+        choose: impl Fn(&'e Prepared) -> &'e cedar_policy::PolicySet,
+    ) -> Decision<Granted> {
+        let prepared = self.profiles.get(ask.profile).unwrap_or(&self.decoy);
+        let case = match Case::new(self, who, ask, prepared, choose(prepared)) {
+            Ok(case) => case,
+            Err(e) => return refused(e.into()),
+        };
+        let answer = match &prepared.profile {
+            Some(profile) => case.of_profile(profile),
+            None => case.of_nothing(),
+        };
+        answer.unwrap_or_else(|e| refused(e.into()))
+    }
+
+    /// A refusal with its particulars for operators, and the advice that its policies make public.
+    fn denied<T>(&self, reason: Reason, what: &str, verdict: Verdict) -> Decision<T> {
+        let Verdict { decided_by, failed, .. } = verdict;
+        let mut refusal = Refusal::new(reason, self.particulars(what, &decided_by, &failed));
+        for rule in decided_by.iter().filter_map(|id| self.rule(id)).filter(|r| r.public) {
+            if let Some(advice) = &rule.advice {
+                refusal = refusal.fact("advice", advice.clone());
+            }
+        }
+        Decision { answer: Err(refusal), decided_by, failed }
+    }
+
+    fn particulars(&self, what: &str, decided_by: &[PolicyId], failed: &[PolicyFailure]) -> String {
+        let mut parts = Vec::new();
+        for failure in failed {
+            parts.push(format!("{what}: policy `{}` failed: {}", failure.policy, failure.message));
+        }
+        for id in decided_by {
+            let advice = self.rule(id).and_then(|r| r.advice.as_deref());
+            let advice = advice.map(|a| format!(" ({a})")).unwrap_or_default();
+            parts.push(format!("{what}: policy `{id}` forbids it{advice}"));
+        }
+        if parts.is_empty() {
+            parts.push(format!("{what}: no policy permits it"));
+        }
+        parts.join("; ")
+    }
+}
+
+/// One workload's question, with the data that all its variants share.
+struct Case<'a> {
+    engine: &'a Engine,
+    who: &'a Who<'a>,
+    ask: &'a Ask<'a>,
+    prepared: &'a Prepared,
+    policies: &'a cedar_policy::PolicySet,
+    principal: cedar_policy::EntityUid,
+    entities: Entities,
+}
+
+impl<'a> Case<'a> {
+    fn new(
+        engine: &'a Engine,
+        who: &'a Who<'a>,
+        ask: &'a Ask<'a>,
+        prepared: &'a Prepared,
+        policies: &'a cedar_policy::PolicySet,
+    ) -> Result<Self, WordsError> {
+        let principal = engine.words.workload_entity(who)?;
+        let uid = principal.uid();
+        let entities = words::with_entities(&prepared.entities, [principal])?;
+        Ok(Self { engine, who, ask, prepared, policies, principal: uid, entities })
+    }
+
+    fn judge(
+        &self,
+        intent: &str,
+        ttl_s: u32,
+        scopes: &mayfly_domain::Scopes,
+        audience: &str,
+    ) -> Result<Verdict, WordsError> {
+        let words = &self.engine.words;
+        let context = words.workload_context(&self.who.proven, intent, ttl_s, scopes, audience)?;
+        let action = words.action(self.ask.action.as_str());
+        let request = words::request(self.principal.clone(), action, self.prepared.uid.clone(), context)?;
+        Ok(self.engine.ask(self.policies, &request, &self.entities))
+    }
+
+    fn what(&self) -> String {
+        format!("`{}` of profile `{}`", self.ask.action.as_str(), self.ask.profile)
+    }
+
+    fn denied(&self, verdict: Verdict) -> Decision<Granted> {
+        self.engine.denied(Reason::ProfileNotAllowed, &self.what(), verdict)
+    }
+
+    /// A profile that does not exist is asked like one that does, and refused whatever the answer.
+    fn of_nothing(&self) -> Result<Decision<Granted>, WordsError> {
+        let ttl = self.ask.ttl.unwrap_or(defaults::TOKEN_TTL).min(defaults::TOKEN_TTL_MAX);
+        let intent = self.ask.intent.map_or("", Intent::as_str);
+        let mut verdict = self.judge(intent, ttl.as_secs(), self.ask.scopes, "")?;
+        if verdict.allowed {
+            verdict.decided_by.clear();
+        }
+        let mut decision = self.denied(verdict);
+        if let Err(refusal) = &mut decision.answer {
+            refusal.detail = format!("there is no profile `{}`", self.ask.profile);
+        }
+        Ok(decision)
+    }
+
+    fn of_profile(&self, profile: &std::sync::Arc<crate::Profile>) -> Result<Decision<Granted>, WordsError> {
+        let token = &profile.token;
+        let ttl = self.ask.ttl.unwrap_or(token.ttl).min(token.ttl_max);
+        let intent = match (self.ask.intent, profile.intents.as_slice()) {
+            (Some(asked), listed) => listed.iter().find(|i| *i == asked),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        };
+        let in_scope = self.ask.scopes.is_subset(&token.scopes);
+        let scopes = if self.ask.scopes.is_empty() || !in_scope { &token.scopes } else { self.ask.scopes };
+        let ask =
+            |intent: &Intent| self.judge(intent.as_str(), ttl.as_secs(), scopes, token.audience.as_str());
+
+        if let Some(intent) = intent {
+            let verdict = ask(intent)?;
+            if !verdict.allowed {
+                return Ok(self.denied(verdict));
+            }
+            if !in_scope {
+                let detail = format!("{}: a scope is not among `{}`", self.what(), token.scopes.joined());
+                let refusal = Refusal::new(Reason::ScopeNotAllowed, detail);
+                return Ok(refused(refusal.fact("scopes", token.scopes.joined())));
+            }
+            let ttl = self.engine.max_ttl(&verdict.decided_by).map_or(ttl, |max| ttl.min(max));
+            let granted =
+                Granted { profile: profile.clone(), intent: intent.clone(), ttl, scopes: scopes.clone() };
+            return Ok(Decision {
+                answer: Ok(granted),
+                decided_by: verdict.decided_by,
+                failed: verdict.failed,
+            });
+        }
+        self.of_no_intent(profile, ask)
+    }
+
+    /// No intent of the profile's was asked for: the workload is told so, and which it may have, where it may
+    /// have any.
+    fn of_no_intent(
+        &self,
+        profile: &crate::Profile,
+        ask: impl Fn(&Intent) -> Result<Verdict, WordsError>,
+    ) -> Result<Decision<Granted>, WordsError> {
+        let mut permitted = Vec::new();
+        let mut first_denial = None;
+        for intent in &profile.intents {
+            let verdict = ask(intent)?;
+            if verdict.allowed {
+                permitted.push(intent.as_str());
+            } else if first_denial.is_none() {
+                first_denial = Some(verdict);
+            }
+        }
+        if let (true, Some(verdict)) = (permitted.is_empty(), first_denial) {
+            return Ok(self.denied(verdict));
+        }
+        let detail = match self.ask.intent {
+            Some(asked) => format!("{}: the intent `{asked}` is not listed", self.what()),
+            None => format!("{}: it lists {} intents and none was named", self.what(), profile.intents.len()),
+        };
+        let refusal = Refusal::new(Reason::IntentNotAllowed, detail);
+        Ok(refused(refusal.fact("intents", permitted.join(", "))))
+    }
+}
+
+fn refused<T>(refusal: Refusal) -> Decision<T> {
+    Decision { answer: Err(refusal), decided_by: Vec::new(), failed: Vec::new() }
+}
+
+fn grant(
+    attested: AttestedFacts,
+    decision: Decision<Granted>,
+    reason: Option<mayfly_domain::TaskReason>,
+) -> Result<Grant, Refusal> {
+    let Granted { profile, intent, ttl, scopes } = decision.answer?;
+    Ok(Grant { attested, profile, intent, reason, ttl, scopes, decided_by: decision.decided_by })
+}
+
+fn target_words(target: &Target) -> String {
+    match target {
+        Target::Subject(subject) => format!("{subject}"),
+        Target::Lease { id, .. } => format!("lease {id}"),
+    }
+}

@@ -1,0 +1,279 @@
+//! Explanations: which policies decided, and what the nearest permits lacked. For operators only.
+//!
+//! Conditions are taken apart into their conjuncts, and each is asked of Cedar as a policy of its own: this
+//! module must never evaluate an expression by itself.
+
+use cedar_policy::{Entities, Policy, PolicySet, Request};
+use mayfly_domain::{Intent, PolicyId, defaults};
+use serde_json::{Value as Json, json};
+
+use crate::authorized::Claimed;
+use crate::decision::{Decision, Granted};
+use crate::engine::{Engine, Prepared, Verdict};
+use crate::facts::{Ask, Who, WorkloadAction, WorkloadFacts};
+use crate::rules::{Place, Rule, nearest};
+use crate::words::{self, WordsError};
+
+/// The most permits that an explanation shows.
+const NEAREST_MAX: usize = 5;
+
+/// Why a request is answered as it is.
+#[derive(Debug, Clone)]
+pub struct Explanation {
+    /// What policy answered.
+    pub decision: Decision<Granted>,
+    /// The policies that decided, with their places and advice.
+    pub deciding: Vec<Deciding>,
+    /// For a denial: the permits that could have applied, those first of which most conditions held.
+    pub nearest: Vec<Missed>,
+    /// For a profile that does not exist: the profile that was probably meant.
+    pub meant: Option<String>,
+}
+
+/// A policy that decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deciding {
+    /// The policy.
+    pub policy: PolicyId,
+    /// Where it is.
+    pub place: Place,
+    /// Its `@advice`.
+    pub advice: Option<String>,
+}
+
+/// A permit that did not apply, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// The policy.
+    pub policy: PolicyId,
+    /// Where it is.
+    pub place: Place,
+    /// How many of its conditions held before this one.
+    pub held: usize,
+    /// The part of the policy that holds the condition.
+    pub clause: Clause,
+    /// The first condition that was false, in Cedar.
+    pub condition: String,
+    /// Where it could not be evaluated: why.
+    pub failed: Option<String>,
+    /// The policy's `@advice`.
+    pub advice: Option<String>,
+}
+
+/// A part of a policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clause {
+    /// Whom it is about.
+    Principal,
+    /// `when`: the condition had to be true.
+    When,
+    /// `unless`: the condition had to be false.
+    Unless,
+}
+
+impl Clause {
+    /// The word for it in Cedar.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Principal => "principal",
+            Self::When => "when",
+            Self::Unless => "unless",
+        }
+    }
+}
+
+impl Engine {
+    /// Explains what a workload with these facts is answered.
+    pub fn explain(&self, facts: &WorkloadFacts, action: WorkloadAction, claimed: &Claimed) -> Explanation {
+        let ask = Ask::claimed(action, claimed);
+        let who = Who::from(facts);
+        let decision = self.decide(&who, &ask);
+        let deciding = decision
+            .decided_by
+            .iter()
+            .filter_map(|id| self.rule(id))
+            .map(|r| Deciding { policy: r.id.clone(), place: r.place.clone(), advice: r.advice.clone() })
+            .collect();
+        let Some(prepared) = self.profiles.get(ask.profile) else {
+            let names = self.profiles.keys().map(|n| n.as_str());
+            let meant = nearest(ask.profile.as_str(), names).map(str::to_owned);
+            return Explanation { decision, deciding, nearest: Vec::new(), meant };
+        };
+        let mut missed = Vec::new();
+        if !decision.is_allowed()
+            && let Ok((request, entities)) = self.asked(&who, &ask, prepared)
+        {
+            let slice = prepared.slice(action);
+            let permits = slice.rules.iter().filter_map(|n| self.rules.get(*n)).filter(|r| r.is_permit());
+            missed.extend(permits.filter_map(|rule| self.missed(rule, &request, &entities)));
+        }
+        missed.sort_by(|a, b| b.held.cmp(&a.held).then_with(|| a.policy.cmp(&b.policy)));
+        missed.truncate(NEAREST_MAX);
+        Explanation { decision, deciding, nearest: missed, meant: None }
+    }
+
+    /// The request as it was made, whether or not the profile lists its intent and scopes.
+    fn asked(
+        &self,
+        who: &Who<'_>,
+        ask: &Ask<'_>,
+        prepared: &Prepared,
+    ) -> Result<(Request, Entities), WordsError> {
+        let principal = self.words.workload_entity(who)?;
+        let uid = principal.uid();
+        let entities = words::with_entities(&prepared.entities, [principal])?;
+        let profile = prepared.profile.as_deref();
+        let only = profile.and_then(|p| match p.intents.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        });
+        let intent = ask.intent.or(only).map_or("", Intent::as_str);
+        let token = profile.map(|p| &p.token);
+        let (default, max) =
+            token.map_or((defaults::TOKEN_TTL, defaults::TOKEN_TTL_MAX), |t| (t.ttl, t.ttl_max));
+        let ttl = ask.ttl.unwrap_or(default).min(max);
+        let scopes = token.map(|t| &t.scopes).filter(|_| ask.scopes.is_empty()).unwrap_or(ask.scopes);
+        let audience = token.map_or("", |t| t.audience.as_str());
+        let context = self.words.workload_context(&who.proven, intent, ttl.as_secs(), scopes, audience)?;
+        let action = self.words.action(ask.action.as_str());
+        Ok((words::request(uid, action, prepared.uid.clone(), context)?, entities))
+    }
+
+    fn missed(&self, rule: &Rule, request: &Request, entities: &Entities) -> Option<Missed> {
+        for (held, part) in parts(&rule.policy)?.into_iter().enumerate() {
+            let (holds, failed) = match self.probe(&part.policy, request, entities) {
+                Some(Verdict { allowed, failed, .. }) => {
+                    (allowed, failed.into_iter().next().map(|f| f.message))
+                }
+                None => (false, Some("the condition could not be taken apart".to_owned())),
+            };
+            if !holds {
+                return Some(Missed {
+                    policy: rule.id.clone(),
+                    place: rule.place.clone(),
+                    held,
+                    clause: part.clause,
+                    condition: part.text(),
+                    failed,
+                    advice: rule.advice.clone(),
+                });
+            }
+        }
+        None
+    }
+
+    fn probe(&self, part: &Json, request: &Request, entities: &Entities) -> Option<Verdict> {
+        // An id that the engine's answer keeps, so that a failure's message comes back.
+        let id = cedar_policy::PolicyId::new("probe");
+        let policy = Policy::from_json(Some(id), part.clone()).ok()?;
+        let set = PolicySet::from_policies([policy]).ok()?;
+        Some(self.ask(&set, request, entities))
+    }
+}
+
+/// One condition of a permit, as a permit of its own.
+struct Part {
+    clause: Clause,
+    policy: Json,
+    /// The condition by itself: what is shown.
+    shown: Json,
+}
+
+impl Part {
+    fn of_scope(principal: &Json) -> Self {
+        let policy = bare(principal, Vec::new());
+        Self { clause: Clause::Principal, shown: policy.clone(), policy }
+    }
+
+    fn of_condition(clause: Clause, condition: &Json) -> Self {
+        let anyone = json!({ "op": "All" });
+        let with = |kind: &str| bare(&anyone, vec![json!({ "kind": kind, "body": condition })]);
+        Self { clause, policy: with(clause.as_str()), shown: with("when") }
+    }
+
+    /// The condition in Cedar: the policy's text without what is the same in each.
+    fn text(&self) -> String {
+        let Ok(policy) = Policy::from_json(None, self.shown.clone()) else { return String::new() };
+        let text = policy.to_string();
+        let inner = match self.clause {
+            Clause::Principal => {
+                text.strip_prefix("permit(").and_then(|t| t.strip_suffix(", action, resource);"))
+            }
+            Clause::When | Clause::Unless => text
+                .strip_prefix("permit(principal, action, resource) when { ")
+                .and_then(|t| t.strip_suffix(" };")),
+        };
+        inner.unwrap_or(&text).to_owned()
+    }
+}
+
+fn bare(principal: &Json, conditions: Vec<Json>) -> Json {
+    json!({
+        "effect": "permit",
+        "principal": principal,
+        "action": { "op": "All" },
+        "resource": { "op": "All" },
+        "conditions": conditions,
+    })
+}
+
+/// A permit's conditions in the order in which Cedar looks at them.
+fn parts(policy: &Policy) -> Option<Vec<Part>> {
+    let json = policy.to_json().ok()?;
+    let mut parts = vec![Part::of_scope(json.get("principal")?)];
+    for condition in json.get("conditions")?.as_array()? {
+        let body = condition.get("body")?;
+        let (clause, joined) = match condition.get("kind")?.as_str()? {
+            "unless" => (Clause::Unless, "||"),
+            _ => (Clause::When, "&&"),
+        };
+        flatten(body, joined, &mut |leaf| parts.push(Part::of_condition(clause, leaf)));
+    }
+    Some(parts)
+}
+
+/// Walks the operands of nested `&&` (or `||`), from left to right.
+pub(crate) fn flatten<'a>(expr: &'a Json, operator: &str, leaf: &mut impl FnMut(&'a Json)) {
+    let sides = expr.get(operator).and_then(|op| Some((op.get("left")?, op.get("right")?)));
+    match sides {
+        Some((left, right)) => {
+            flatten(left, operator, leaf);
+            flatten(right, operator, leaf);
+        }
+        None => leaf(expr),
+    }
+}
+
+impl std::fmt::Display for Explanation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.decision.answer {
+            Ok(granted) => {
+                let Granted { profile, intent, ttl, scopes } = granted;
+                writeln!(f, "allowed: {} for {intent}, {ttl}, scopes `{}`", profile.name, scopes.joined())?;
+            }
+            Err(refusal) => writeln!(f, "denied: {}\n  {}", refusal.reason, refusal.detail)?,
+        }
+        for decided in &self.deciding {
+            writeln!(f, "  decided by  {} ({})", decided.policy, decided.place)?;
+            if let Some(advice) = &decided.advice {
+                writeln!(f, "    advice    {advice}")?;
+            }
+        }
+        if let Some(meant) = &self.meant {
+            writeln!(f, "  did you mean the profile `{meant}`?")?;
+        }
+        for missed in &self.nearest {
+            writeln!(f, "  nearest permit  {} ({})", missed.policy, missed.place)?;
+            let answer = match (&missed.failed, missed.clause) {
+                (Some(why), _) => format!("failed: {why}"),
+                (None, Clause::Unless) => "true".to_owned(),
+                (None, _) => "false".to_owned(),
+            };
+            writeln!(f, "    {}  {}  was {answer}", missed.clause.as_str(), missed.condition)?;
+            if let Some(advice) = &missed.advice {
+                writeln!(f, "    advice  {advice}")?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,279 @@
+//! Policies as files say them, parsed: every mistake at once, each with its file, line and column.
+//!
+//! This module must never decide anything, nor read a file.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cedar_policy::{Effect, Policy, PolicySet, ValidationMode, ValidationWarning, Validator};
+use mayfly_domain::{PolicyId, Ttl, text};
+use miette::Diagnostic;
+
+use crate::words::Words;
+
+/// The annotations that a policy may carry.
+const ANNOTATIONS: [&str; 4] = ["id", "max_ttl", "advice", "public"];
+
+/// A mistake in the policies.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {message}")]
+pub struct PolicyError {
+    /// The file's name, as it was given.
+    pub file: String,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column in characters, from 1.
+    pub column: u32,
+    /// What is wrong; lower case, no full stop.
+    pub message: String,
+    /// What would be right.
+    pub help: Option<String>,
+}
+
+/// Where a policy is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file's name.
+    pub file: Arc<str>,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column in characters, from 1.
+    pub column: u32,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// A policy, valid.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    pub(crate) id: PolicyId,
+    /// Its Cedar id is `id`.
+    pub(crate) policy: Policy,
+    pub(crate) place: Place,
+    pub(crate) max_ttl: Option<Ttl>,
+    pub(crate) advice: Option<String>,
+    /// Whether the workload may see the advice.
+    pub(crate) public: bool,
+    /// Whether Cedar found that no request can ever satisfy it.
+    pub(crate) impossible: bool,
+}
+
+impl Rule {
+    pub(crate) fn is_permit(&self) -> bool {
+        self.policy.effect() == Effect::Permit
+    }
+}
+
+/// One file while it is read.
+struct Source<'a> {
+    name: Arc<str>,
+    text: &'a str,
+}
+
+impl Source<'_> {
+    fn place(&self, offset: usize) -> Place {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        let line = before.matches('\n').count();
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
+        let from_one = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).saturating_add(1);
+        Place { file: self.name.clone(), line: from_one(line), column: from_one(column) }
+    }
+
+    fn error(&self, offset: usize, message: impl Into<String>, help: Option<String>) -> PolicyError {
+        error_at(&self.place(offset), message, help)
+    }
+
+    fn diagnosed(&self, error: &dyn Diagnostic, fallback: usize) -> PolicyError {
+        let offset = error.labels().and_then(|mut l| l.next()).map_or(fallback, |l| l.offset());
+        self.error(offset, error.to_string(), error.help().map(|h| h.to_string()))
+    }
+}
+
+fn error_at(place: &Place, message: impl Into<String>, help: Option<String>) -> PolicyError {
+    PolicyError {
+        file: place.file.to_string(),
+        line: place.line,
+        column: place.column,
+        message: message.into(),
+        help,
+    }
+}
+
+/// Parses and validates every file.
+pub(crate) fn load(words: &Words, files: &[(String, String)]) -> Result<Vec<Rule>, Vec<PolicyError>> {
+    let mut errors = Vec::new();
+    let sources: Vec<Source<'_>> =
+        files.iter().map(|(name, text)| Source { name: name.as_str().into(), text }).collect();
+    let mut drafts = Vec::new();
+    for source in &sources {
+        drafts.extend(read(source, &mut errors));
+    }
+    let mut places: BTreeMap<String, Place> = BTreeMap::new();
+    let mut rules = Vec::new();
+    for Draft { source, offset, policy } in drafts {
+        let place = source.place(offset);
+        let id = id(&policy, &place, &mut errors);
+        let mut cedar_id = id.as_ref().map_or_else(|| place.to_string(), ToString::to_string);
+        if let Some(first) = places.get(&cedar_id) {
+            let help = format!("the other one is at {first}");
+            errors.push(error_at(&place, format!("`@id(\"{cedar_id}\")` is used twice"), Some(help)));
+            cedar_id = place.to_string();
+        }
+        places.insert(cedar_id.clone(), place.clone());
+        let policy = policy.new_id(cedar_policy::PolicyId::new(cedar_id));
+        let rule = annotated(id, policy, place, &mut errors);
+        rules.push((source, offset, rule));
+    }
+    validate(words, &mut rules, &mut errors);
+    if errors.is_empty() {
+        return Ok(rules.into_iter().filter_map(|(_, _, rule)| rule).collect());
+    }
+    errors.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    Err(errors)
+}
+
+/// A policy as parsed, and where it begins in its file.
+struct Draft<'a> {
+    source: &'a Source<'a>,
+    offset: usize,
+    policy: Policy,
+}
+
+fn read<'a>(source: &'a Source<'a>, errors: &mut Vec<PolicyError>) -> Vec<Draft<'a>> {
+    let deceptive = |c: char| text::is_deceptive(c) && !matches!(c, '\n' | '\r' | '\t');
+    if let Some((at, c)) = source.text.char_indices().find(|(_, c)| deceptive(*c)) {
+        let what = format!("control, invisible or bidirectional character U+{:04X}", c as u32);
+        errors.push(source.error(at, what, None));
+        return Vec::new();
+    }
+    let set = match source.text.parse::<PolicySet>() {
+        Ok(set) => set,
+        Err(e) => {
+            errors.extend(e.iter().map(|e| source.diagnosed(e, 0)));
+            return Vec::new();
+        }
+    };
+    // Cedar keeps each policy's text but not where it was: policies are looked for in their order.
+    let mut all: Vec<(usize, String, Option<Policy>)> = Vec::new();
+    for policy in set.policies() {
+        all.push((number(policy.id()), policy.to_cedar().unwrap_or_default(), Some(policy.clone())));
+    }
+    for template in set.templates() {
+        all.push((number(template.id()), template.to_cedar(), None));
+    }
+    all.sort_by_key(|(n, _, _)| *n);
+    let searched = without_comments(source.text);
+    let mut from = 0;
+    let mut drafts = Vec::new();
+    for (_, text, policy) in all {
+        let rest = searched.get(from..).unwrap_or_default();
+        let offset = from + rest.find(&without_comments(&text)).unwrap_or_default();
+        from = offset + text.len();
+        match policy {
+            Some(policy) => drafts.push(Draft { source, offset, policy }),
+            None => errors.push(source.error(
+                offset,
+                "templates are not supported",
+                Some("name the principal or the resource instead of `?principal` or `?resource`".into()),
+            )),
+        }
+    }
+    drafts
+}
+
+/// Cedar numbers the policies of a text: `policy0`, `policy1`.
+fn number(id: &cedar_policy::PolicyId) -> usize {
+    let text: &str = id.as_ref();
+    text.trim_start_matches("policy").parse().unwrap_or(usize::MAX)
+}
+
+/// `text` with every comment blanked, octet by octet.
+fn without_comments(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut quoted, mut escaped, mut comment) = (false, false, false);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        comment = (comment && c != '\n') || (!quoted && c == '/' && chars.peek() == Some(&'/'));
+        if comment {
+            out.extend(std::iter::repeat_n(' ', c.len_utf8()));
+            continue;
+        }
+        quoted ^= c == '"' && !escaped;
+        escaped = quoted && c == '\\' && !escaped;
+        out.push(c);
+    }
+    out
+}
+
+fn id(policy: &Policy, place: &Place, errors: &mut Vec<PolicyError>) -> Option<PolicyId> {
+    let Some(id) = policy.annotation("id") else {
+        let help = "write `@id(\"a-name-for-it\")` before it".to_owned();
+        errors.push(error_at(place, "the policy has no `@id`", Some(help)));
+        return None;
+    };
+    PolicyId::parse(id).map_err(|e| errors.push(error_at(place, e.to_string(), None))).ok()
+}
+
+fn annotated(
+    id: Option<PolicyId>,
+    policy: Policy,
+    place: Place,
+    errors: &mut Vec<PolicyError>,
+) -> Option<Rule> {
+    let mut bad = |message: String, help: Option<String>| errors.push(error_at(&place, message, help));
+    for (name, _) in policy.annotations() {
+        if !ANNOTATIONS.contains(&name) {
+            let help = nearest(name, ANNOTATIONS).map(|n| format!("did you mean `@{n}`?"));
+            bad(format!("unknown annotation `@{}`", text::shown(name)), help);
+        }
+    }
+    let permits = policy.effect() == Effect::Permit;
+    let max_ttl = policy.annotation("max_ttl").and_then(|v| {
+        if !permits {
+            bad("`@max_ttl` on a `forbid` bounds nothing".into(), Some("put it on the `permit`".into()));
+        }
+        Ttl::parse(v).map_err(|e| bad(format!("`@max_ttl`: {e}"), None)).ok()
+    });
+    let advice = policy.annotation("advice").and_then(|v| {
+        text::visible("advice", v, 512).map_err(|e| bad(format!("`@advice`: {e}"), None)).ok()?;
+        Some(v.to_owned())
+    });
+    let public = policy.annotation("public").is_some();
+    if public && policy.annotation("advice").is_none() {
+        bad(
+            "`@public` without `@advice` shows nothing".into(),
+            Some("write the `@advice` that the workload may see".into()),
+        );
+    }
+    Some(Rule { id: id?, policy, place, max_ttl, advice, public, impossible: false })
+}
+
+fn validate(words: &Words, rules: &mut [(&Source<'_>, usize, Option<Rule>)], errors: &mut Vec<PolicyError>) {
+    let mut set = PolicySet::new();
+    for (source, offset, rule) in rules.iter() {
+        if let Some(rule) = rule
+            && let Err(e) = set.add(rule.policy.clone())
+        {
+            errors.push(source.error(*offset, e.to_string(), None));
+        }
+    }
+    let result = Validator::new(words.schema.clone()).validate(&set, ValidationMode::Strict);
+    for (source, offset, rule) in rules.iter_mut() {
+        let Some(rule) = rule else { continue };
+        for e in result.validation_errors().filter(|e| e.policy_id() == rule.policy.id()) {
+            errors.push(source.diagnosed(e, *offset));
+        }
+        let mut warnings = result.validation_warnings().filter(|w| w.policy_id() == rule.policy.id());
+        rule.impossible = warnings.any(|w| matches!(w, ValidationWarning::ImpossiblePolicy(_)));
+    }
+}
+
+/// The name most like `input`, where one is like it at all.
+pub(crate) fn nearest<'a>(input: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = names.into_iter().map(|n| (strsim::jaro_winkler(input, n), n));
+    scored.filter(|(score, _)| *score > 0.75).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, n)| n)
+}

@@ -1,0 +1,272 @@
+//! Policy tests: questions with the answers that a team expects, kept beside its policies
+//! (`*.policytest.toml` or `.json`) and run by `mayfly policy test`.
+//!
+//! They are asked of the same engine that decides mints, without an attestation, and so make no proof.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use mayfly_domain::{
+    Environment, Intent, OperatorName, Owner, Owners, PolicyId, ProfileName, Reason, Scope, Scopes, SpiffeId,
+    Subject, TaskId, Ttl, UnixMillis,
+};
+
+use crate::authorized::{Claimed, OperatorAction, Target};
+use crate::engine::Engine;
+use crate::facts::{OperatorPrincipal, WorkloadAction, WorkloadFacts};
+
+/// A file of tests.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyTests {
+    /// The tests.
+    #[serde(default)]
+    pub test: Vec<PolicyTest>,
+}
+
+/// One test. Exactly one of `workload` and `operator` is given.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyTest {
+    /// What it shows, for people.
+    pub name: String,
+    /// The workload that asks.
+    pub workload: Option<TestWorkload>,
+    /// The operator who asks.
+    pub operator: Option<TestOperator>,
+    /// The answer that is expected.
+    pub expect: Expected,
+    /// The policies that must have decided, all and only these; missing: any.
+    pub decided_by: Option<Vec<PolicyId>>,
+    /// The longest life that the grant may have, such as `15m`.
+    pub max_ttl: Option<String>,
+    /// The reason that a refusal must have.
+    pub reason: Option<String>,
+}
+
+/// A workload's question.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestWorkload {
+    /// Its SPIFFE ID, or the path of one in the trust domain.
+    pub id: String,
+    /// Who answers for it.
+    pub owners: Vec<Owner>,
+    /// Its trust rule's environment.
+    pub environment: Option<Environment>,
+    /// The claims that its rule exposes.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+    /// The kind of attestation.
+    #[serde(default = "oidc")]
+    pub attestation: String,
+    /// Where the call comes from.
+    pub peer: Option<IpAddr>,
+    /// When, in RFC 3339; missing: 2026-01-01T00:00:00Z.
+    pub at: Option<String>,
+    /// The task.
+    pub task: Option<TaskId>,
+    /// What it does.
+    #[serde(default = "mint")]
+    pub action: WorkloadAction,
+    /// The profile that it asks for.
+    pub profile: ProfileName,
+    /// The intent.
+    pub intent: Option<Intent>,
+    /// The life, such as `5m`.
+    pub ttl: Option<String>,
+    /// The scopes.
+    #[serde(default)]
+    pub scopes: Vec<Scope>,
+}
+
+/// An operator's question.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestOperator {
+    /// Who; the groups are the configuration's.
+    pub name: OperatorName,
+    /// What.
+    pub action: TestAction,
+    /// On what.
+    pub on: Subject,
+    /// Where the call comes from.
+    pub peer: Option<IpAddr>,
+    /// When, in RFC 3339; missing: 2026-01-01T00:00:00Z.
+    pub at: Option<String>,
+}
+
+/// An operator's action by its name in policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct TestAction(pub OperatorAction);
+
+impl TryFrom<String> for TestAction {
+    type Error = String;
+    fn try_from(name: String) -> Result<Self, String> {
+        let found = OperatorAction::ALL.into_iter().find(|a| a.as_str() == name);
+        found.map(Self).ok_or_else(|| {
+            let all: Vec<&str> = OperatorAction::ALL.iter().map(|a| a.as_str()).collect();
+            format!(
+                "unknown action `{}`: must be one of {}",
+                mayfly_domain::text::shown(&name),
+                all.join(", ")
+            )
+        })
+    }
+}
+
+/// The answer that a test expects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Expected {
+    /// It is permitted.
+    Allow,
+    /// It is refused.
+    Deny,
+}
+
+/// How a test came out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The test's name.
+    pub name: String,
+    /// What was not as expected, or why the test can't be asked; empty: it passed.
+    pub problems: Vec<String>,
+}
+
+fn oidc() -> String {
+    "oidc".to_owned()
+}
+
+const fn mint() -> WorkloadAction {
+    WorkloadAction::Mint
+}
+
+/// The moment of a test that names none: 2026-01-01T00:00:00Z.
+const NEW_YEAR: UnixMillis = UnixMillis::from_secs(1_767_225_600);
+
+/// An answer, whoever asked.
+struct Answer {
+    refusal: Option<mayfly_domain::Refusal>,
+    ttl: Option<Ttl>,
+    decided_by: Vec<PolicyId>,
+}
+
+impl PolicyTests {
+    /// Asks every question.
+    pub fn run(&self, engine: &Engine) -> Vec<Outcome> {
+        self.test.iter().map(|test| test.run(engine)).collect()
+    }
+}
+
+impl PolicyTest {
+    /// Asks the question.
+    pub fn run(&self, engine: &Engine) -> Outcome {
+        let problems = match self.ask(engine) {
+            Ok(answer) => self.compare(&answer).unwrap_or_else(|problem| vec![problem]),
+            Err(problem) => vec![problem],
+        };
+        Outcome { name: self.name.clone(), problems }
+    }
+
+    fn ask(&self, engine: &Engine) -> Result<Answer, String> {
+        match (&self.workload, &self.operator) {
+            (Some(workload), None) => workload.ask(engine),
+            (None, Some(operator)) => operator.ask(engine),
+            _ => Err("a test needs exactly one of `workload` and `operator`".to_owned()),
+        }
+    }
+
+    fn compare(&self, answer: &Answer) -> Result<Vec<String>, String> {
+        let mut problems = Vec::new();
+        match (&answer.refusal, self.expect) {
+            (None, Expected::Deny) => {
+                problems.push(format!("expected deny, was allowed by {}", names(&answer.decided_by)));
+            }
+            (Some(refusal), Expected::Allow) => {
+                problems.push(format!("expected allow, was denied: {}: {}", refusal.reason, refusal.detail));
+            }
+            _ => {}
+        }
+        if let Some(expected) = &self.decided_by {
+            let mut expected = expected.clone();
+            expected.sort();
+            if expected != answer.decided_by {
+                let found = names(&answer.decided_by);
+                problems.push(format!("expected the decision of {}, was that of {found}", names(&expected)));
+            }
+        }
+        if let Some(max) = &self.max_ttl {
+            let max = Ttl::parse(max).map_err(|e| format!("`max_ttl`: {e}"))?;
+            if let Some(ttl) = answer.ttl.filter(|ttl| *ttl > max) {
+                problems.push(format!("expected a life of at most {max}, was {ttl}"));
+            }
+        }
+        if let Some(code) = &self.reason {
+            let reason = Reason::parse(code).ok_or_else(|| format!("`reason`: there is no `{code}`"))?;
+            if let Some(refusal) = answer.refusal.as_ref().filter(|r| r.reason != reason) {
+                problems.push(format!("expected {reason}, was {}", refusal.reason));
+            }
+        }
+        Ok(problems)
+    }
+}
+
+impl TestWorkload {
+    fn ask(&self, engine: &Engine) -> Result<Answer, String> {
+        let id = if self.id.starts_with('/') {
+            SpiffeId::new(engine.trust_domain(), &self.id)
+        } else {
+            SpiffeId::parse(&self.id)
+        };
+        let facts = WorkloadFacts {
+            workload: id.map_err(|e| e.to_string())?,
+            owners: Owners::new(self.owners.iter().cloned()).map_err(|e| e.to_string())?,
+            environment: self.environment.clone(),
+            attestation: self.attestation.clone(),
+            key: String::new(),
+            tags: self.tags.clone(),
+            task: self.task.clone(),
+            peer: self.peer,
+            at: moment(self.at.as_deref())?,
+        };
+        let claimed = Claimed {
+            profile: self.profile.clone(),
+            intent: self.intent.clone(),
+            reason: None,
+            ttl: self.ttl.as_deref().map(Ttl::parse).transpose().map_err(|e| e.to_string())?,
+            scopes: Scopes::new(self.scopes.iter().cloned()).map_err(|e| e.to_string())?,
+        };
+        let decision = engine.what_if(&facts, self.action, &claimed);
+        let ttl = decision.answer.as_ref().ok().map(|g| g.ttl);
+        Ok(Answer { refusal: decision.answer.err(), ttl, decided_by: decision.decided_by })
+    }
+}
+
+impl TestOperator {
+    fn ask(&self, engine: &Engine) -> Result<Answer, String> {
+        let operator = OperatorPrincipal {
+            name: self.name.clone(),
+            peer: self.peer,
+            key: String::new(),
+            at: moment(self.at.as_deref())?,
+        };
+        let decision = engine.what_if_operator(&operator, self.action.0, &Target::Subject(self.on.clone()));
+        Ok(Answer { refusal: decision.answer.err(), ttl: None, decided_by: decision.decided_by })
+    }
+}
+
+fn moment(text: Option<&str>) -> Result<UnixMillis, String> {
+    let Some(text) = text else { return Ok(NEW_YEAR) };
+    let at = chrono::DateTime::parse_from_rfc3339(text).map_err(|e| format!("`at`: `{text}`: {e}"))?;
+    Ok(UnixMillis(u64::try_from(at.timestamp_millis()).unwrap_or_default()))
+}
+
+fn names(ids: &[PolicyId]) -> String {
+    if ids.is_empty() {
+        return "no policy".to_owned();
+    }
+    let names: Vec<String> = ids.iter().map(|id| format!("`{id}`")).collect();
+    names.join(", ")
+}
