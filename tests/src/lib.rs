@@ -1,1 +1,1 @@
-//! End-to-end tests live in tests/.
+//! Nothing ships from here: the end-to-end tests are the one binary below `tests/`.

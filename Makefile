@@ -1,0 +1,58 @@
+# Mayfly: everything that is done to this repository. `make` alone lists it.
+
+SHELL  := /bin/sh
+CARGO  ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+HOST    = $(shell rustc -vV | sed -n 's/^host: //p')
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt clippy doc deny bans docs bench dist install
+
+help: ## list these targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## build Mayfly and play its main job: mint, check, complete, revoke, restart
+	@echo "building mayfly (some minutes the first time, seconds after that)"
+	$(CARGO) build --locked --profile demo -p mayfly-cli --bin mayfly
+	@$(TARGET)/demo/mayfly demo
+
+test: install ## run every test, against a real redis-server (installed where it is missing)
+	$(CARGO) test --locked --workspace
+
+check: fmt clippy doc deny bans ## formatting, lints, documentation, licences, banned crates: no warning passes
+
+fmt:
+	$(CARGO) fmt --all -- --check
+
+clippy:
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
+
+# Advisories need a network that a build may not have; the offline checks run where cargo-deny is installed.
+deny:
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --locked check bans licenses sources; \
+	else \
+		echo "cargo-deny is not installed: licences and sources are not checked, banned crates are (below)"; \
+	fi
+
+bans:
+	$(CARGO) test --locked -p mayfly-tests --test e2e house::
+
+docs: ## write the generated pages again: docs/errors.md, docs/limits.md
+	MAYFLY_WRITE_DOCS=1 $(CARGO) test --locked -p mayfly-tests --test e2e house::generated
+
+bench: install ## measure, print a table, write target/bench/report.json
+	@mkdir -p target/bench
+	$(CARGO) build --locked --release -p mayfly-cli --bin mayfly
+	$(TARGET)/release/mayfly bench --report target/bench/report.json
+
+dist: ## a release archive with its checksum in target/dist
+	$(CARGO) build --locked --release -p mayfly-cli --bin mayfly
+	@sh .ci/dist "$(TARGET)/release/mayfly" "$(VERSION)" "$(HOST)"
+
+install: ## what the tests need and this machine lacks: redis-server, openssl, PyJWT
+	@sh .ci/install

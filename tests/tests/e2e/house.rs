@@ -1,0 +1,8 @@
+//! The house keeps its own word: what the documents say of the repository is held against it.
+
+mod bans;
+mod console;
+mod dockerfile;
+mod generated;
+mod rooms;
+mod tracked;

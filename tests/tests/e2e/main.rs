@@ -1,0 +1,11 @@
+//! The end-to-end tests, in one binary: real servers, real clients, and the house itself.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that can't go on fails"
+)]
+
+mod house;
+mod support;
