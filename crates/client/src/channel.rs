@@ -1,0 +1,202 @@
+//! The channel to a broker: TLS 1.3 on tokio-rustls with ring, a pinned CA, no resumption, no early data.
+//!
+//! It must never fall back to another protocol, another verifier, or plain text over a network.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use mayfly_domain::{Reason, Refusal, defaults};
+use rustls::ClientConfig;
+use rustls::client::Resumption;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::context::Target;
+use crate::failure::Failure;
+use crate::pin::BrokerVerifier;
+
+/// How long a connection, with its handshake, may take.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The largest message that a client takes: an answer may list a page of leases.
+pub const ANSWER_OCTETS_MAX: usize = 4 * 1024 * 1024;
+
+/// Why no connection was made.
+#[derive(Debug, thiserror::Error)]
+pub enum Unconnected {
+    /// The peer is not the broker that the context pins.
+    #[error("the broker's certificate was not accepted")]
+    Untrusted(#[source] rustls::Error),
+    /// Nothing answered.
+    #[error("no connection")]
+    Unreachable(#[source] io::Error),
+}
+
+impl Unconnected {
+    fn of(e: io::Error) -> Self {
+        let tls = e.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        match tls {
+            Some(why @ rustls::Error::InvalidCertificate(_)) => Self::Untrusted(why.clone()),
+            _ => Self::Unreachable(e),
+        }
+    }
+
+    /// Finds the cause within what a transport made of it.
+    pub fn within<'a>(e: &'a (dyn StdError + 'static)) -> Option<&'a Self> {
+        let mut at = Some(e);
+        while let Some(here) = at {
+            if let Some(found) = here.downcast_ref::<Self>() {
+                return Some(found);
+            }
+            at = here.source();
+        }
+        None
+    }
+}
+
+impl From<&Unconnected> for Failure {
+    fn from(why: &Unconnected) -> Self {
+        match why {
+            Unconnected::Untrusted(e) => Self::of(Reason::BrokerUntrusted).fact("problem", describe(e)),
+            Unconnected::Unreachable(e) => Self::of(Reason::BrokerUnreachable).fact("problem", e.to_string()),
+        }
+    }
+}
+
+fn describe(e: &rustls::Error) -> String {
+    match e {
+        rustls::Error::InvalidCertificate(rustls::CertificateError::Other(other)) => other.0.to_string(),
+        rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForName) => {
+            "the certificate is not for this host name".to_owned()
+        }
+        rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer) => {
+            "the certificate was not issued by the pinned CA".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+fn identity(
+    cert: &Path,
+    key: &Path,
+) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), Refusal> {
+    let no = |file: &Path, why: String| {
+        Refusal::new(Reason::ConfigInvalid, "").fact("file", file.display().to_string()).fact("problem", why)
+    };
+    let chain: Vec<_> = CertificateDer::pem_file_iter(cert)
+        .and_then(Iterator::collect)
+        .map_err(|e| no(cert, e.to_string()))?;
+    if chain.is_empty() {
+        return Err(no(cert, "holds no certificate".to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|e| no(key, e.to_string()))?;
+    Ok((chain, key))
+}
+
+/// The TLS configuration for a target.
+///
+/// # Errors
+/// `CONFIG_INVALID` where the caller's certificate or key can't be read.
+pub fn tls(target: &Target) -> Result<ClientConfig, Refusal> {
+    let no = |e: rustls::Error| {
+        Refusal::new(Reason::ConfigInvalid, "")
+            .fact("where", format!("context {}", target.name))
+            .fact("problem", e.to_string())
+    };
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier =
+        BrokerVerifier::new(target.pin.clone(), target.trust_domain.clone(), Arc::clone(&provider));
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(no)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match &target.identity {
+        Some((cert, key)) => {
+            let (chain, key) = identity(cert, key)?;
+            builder.with_client_auth_cert(chain, key).map_err(no)?
+        }
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // A resumed handshake skips the verifier.
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    Ok(config)
+}
+
+/// Connects to a broker; the channel connects again by itself.
+///
+/// # Errors
+/// `CONFIG_INVALID`, `BROKER_UNTRUSTED` or `BROKER_UNREACHABLE`.
+pub async fn connect(target: &Target) -> Result<Channel, Failure> {
+    let host = target.url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = target.url.port_or_known_default().unwrap_or(443);
+    let name = ServerName::try_from(host.clone()).map_err(|e| {
+        Failure::of(Reason::ConfigInvalid).fact("where", &target.name).fact("problem", e.to_string())
+    })?;
+    let connector = TlsConnector::from(Arc::new(tls(target)?));
+    let dial = tower::service_fn(move |_: Uri| {
+        let (connector, name, host) = (connector.clone(), name.clone(), host.clone());
+        async move {
+            let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(Unconnected::Unreachable)?;
+            tcp.set_nodelay(true).map_err(Unconnected::Unreachable)?;
+            let stream = connector.connect(name, tcp).await.map_err(Unconnected::of)?;
+            Ok::<_, Unconnected>(TokioIo::new(stream))
+        }
+    });
+    let authority = target.url.authority();
+    // The connector does TLS itself: to tonic the connection is a plain one, and only the origin says https.
+    let uri = Uri::builder().scheme("http").authority(authority).path_and_query("/").build();
+    let origin = Uri::builder().scheme("https").authority(authority).path_and_query("/").build();
+    let (Ok(uri), Ok(origin)) = (uri, origin) else {
+        return Err(Failure::of(Reason::ConfigInvalid).fact("where", &target.name));
+    };
+    let endpoint = tuned(Endpoint::from(uri)).origin(origin);
+    endpoint
+        .connect_with_connector(dial)
+        .await
+        .map_err(|e| unconnected(&e).fact("broker", target.url.as_str()))
+}
+
+/// Connects to a broker's own socket on this host.
+///
+/// # Errors
+/// `BROKER_UNREACHABLE` where nothing listens there.
+pub async fn connect_unix(socket: PathBuf) -> Result<Channel, Failure> {
+    let shown = socket.display().to_string();
+    let dial = tower::service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move {
+            let stream = UnixStream::connect(socket).await.map_err(Unconnected::Unreachable)?;
+            Ok::<_, Unconnected>(TokioIo::new(stream))
+        }
+    });
+    tuned(Endpoint::from_static("http://localhost"))
+        .connect_with_connector(dial)
+        .await
+        .map_err(|e| unconnected(&e).fact("socket", shown))
+}
+
+fn tuned(endpoint: Endpoint) -> Endpoint {
+    endpoint
+        .connect_timeout(CONNECT)
+        .http2_keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .http2_max_header_list_size(u32::try_from(defaults::MESSAGE_OCTETS_MAX).unwrap_or(65_536))
+}
+
+fn unconnected(e: &tonic::transport::Error) -> Failure {
+    match Unconnected::within(e) {
+        Some(why) => why.into(),
+        None => Failure::of(Reason::BrokerUnreachable),
+    }
+}

@@ -1,0 +1,149 @@
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
+
+use super::*;
+
+fn jws(claims: &str) -> String {
+    format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+}
+
+fn trust_domain() -> TrustDomain {
+    TrustDomain::parse("acme.internal").unwrap()
+}
+
+const KEY: Thumbprint = Thumbprint::from_bytes([7; 32]);
+
+type Seen = Arc<Mutex<Vec<(String, String)>>>;
+type Canned = (Seen, u16, String);
+
+async fn answer(State((seen, status, body)): State<Canned>, uri: Uri, headers: HeaderMap) -> Response {
+    let auth = headers[header::AUTHORIZATION].to_str().unwrap().to_owned();
+    seen.lock().unwrap().push((uri.to_string(), auth));
+    let location = [(header::LOCATION, "/elsewhere")];
+    (StatusCode::from_u16(status).unwrap(), location, body).into_response()
+}
+
+/// A stand-in for GitHub's service; what it saw, and its source.
+async fn service(status: u16, body: String) -> (Seen, Source) {
+    let seen = Seen::default();
+    let app = Router::new().fallback(answer).with_state((Arc::clone(&seen), status, body));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/token?run=1", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let env = Env::of([
+        ("ACTIONS_ID_TOKEN_REQUEST_URL", url.as_str()),
+        ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "request-token"),
+        ("GITHUB_RUN_ID", "77"),
+    ]);
+    (seen, Source::discover(None, &env).unwrap())
+}
+
+#[test]
+fn sources_are_found_in_the_documented_order() {
+    let all = [
+        ("MAYFLY_EVIDENCE_FILE", "/run/token"),
+        ("ACTIONS_ID_TOKEN_REQUEST_URL", "https://gh.example/x"),
+        ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "secret"),
+        ("MAYFLY_ID_TOKEN", "secret"),
+    ];
+    let found = |file: Option<&str>, from: usize| {
+        Source::discover(file.map(Path::new), &Env::of(all[from..].iter().copied())).unwrap().describe()
+    };
+    assert_eq!(found(Some("/a"), 0), "the file /a");
+    assert_eq!(found(None, 0), "the file /run/token");
+    assert!(found(None, 1).contains("GitHub"));
+    assert!(found(None, 2).contains("MAYFLY_ID_TOKEN"), "one of GitHub's two variables is not enough");
+    let none = |vars: &[(&str, &str)]| Source::discover(None, &Env::of(vars.iter().copied())).unwrap_err();
+    assert_eq!(none(&[]).reason, Reason::NoEvidence);
+    assert!(none(&[("GITHUB_ACTIONS", "true")]).facts[0].1.contains("id-token: write"));
+    assert!(none(&[("GITLAB_CI", "true")]).facts[0].1.contains("id_tokens"));
+}
+
+#[test]
+fn the_request_token_goes_over_plain_http_to_this_machine_only() {
+    for (url, good) in [
+        ("http://127.0.0.1:1/x", true),
+        ("http://[::1]:1/x", true),
+        ("https://gh.example/x", true),
+        ("http://gh.example/x", false),
+        ("http://127.0.0.1.example/x", false),
+        ("ftp://127.0.0.1/x", false),
+    ] {
+        let env = Env::of([("ACTIONS_ID_TOKEN_REQUEST_URL", url), ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "t")]);
+        assert_eq!(Source::discover(None, &env).is_ok(), good, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn github_is_asked_for_a_token_for_this_key() {
+    let token = jws(r#"{"iss":"https://i","sub":"s","exp":9}"#);
+    let (seen, source) = service(200, format!(r#"{{"count":1,"value":"{token}"}}"#)).await;
+    let evidence = source.fetch(&trust_domain(), &KEY).await.unwrap();
+    assert_eq!(evidence.token().expose(), &token);
+    assert_eq!(evidence.expires(), Some(UnixMillis(9_000)));
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen[0].0, format!("/token?run=1&audience=acme.internal%23{KEY}"));
+    assert_eq!(seen[0].1, "Bearer request-token");
+}
+
+#[tokio::test]
+async fn a_service_that_refuses_fails_or_sends_too_much_gives_no_evidence() {
+    for (status, body, reason) in [
+        (403, String::new(), Reason::NoEvidence),
+        (500, String::new(), Reason::IssuerUnavailable),
+        (429, String::new(), Reason::IssuerUnavailable),
+        (200, "nonsense".to_owned(), Reason::IssuerUnavailable),
+        (200, format!(r#"{{"value":"{}"}}"#, "x".repeat(40_000)), Reason::IssuerUnavailable),
+        (200, r#"{"value":"no-jws"}"#.to_owned(), Reason::EvidenceMalformed),
+    ] {
+        let (_, source) = service(status, body).await;
+        let refused = source.fetch(&trust_domain(), &KEY).await.unwrap_err();
+        assert_eq!(refused.reason, reason, "{status}");
+        assert!(!format!("{refused:?}").contains("request-token"));
+    }
+    let (seen, source) = service(302, String::new()).await;
+    assert!(source.fetch(&trust_domain(), &KEY).await.is_err());
+    assert_eq!(seen.lock().unwrap().len(), 1, "a redirect would carry the request token elsewhere");
+}
+
+#[tokio::test]
+async fn a_file_is_read_again_for_each_call() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    let source = Source::File(path.clone());
+    assert_eq!(source.fetch(&trust_domain(), &KEY).await.unwrap_err().reason, Reason::NoEvidence);
+    for jti in ["a", "b"] {
+        std::fs::write(&path, format!("{}\n", jws(&format!(r#"{{"jti":"{jti}"}}"#)))).unwrap();
+        let evidence = source.fetch(&trust_domain(), &KEY).await.unwrap();
+        assert_eq!(evidence.claim("jti").as_deref(), Some(jti));
+    }
+    std::fs::write(&path, "x".repeat(100_000)).unwrap();
+    assert_eq!(source.fetch(&trust_domain(), &KEY).await.unwrap_err().reason, Reason::EvidenceMalformed);
+}
+
+#[test]
+fn a_rerun_or_another_job_is_another_scope() {
+    let scope = |claims: &str| Evidence::peek(jws(claims)).unwrap().scope(&trust_domain());
+    let first = scope(r#"{"iss":"i","sub":"s","run_id":"1","run_attempt":"1"}"#);
+    assert_eq!(first, scope(r#"{"iss":"i","sub":"s","run_id":"1","run_attempt":"1","jti":"x"}"#));
+    assert_ne!(first, scope(r#"{"iss":"i","sub":"s","run_id":"1","run_attempt":"2"}"#));
+    assert_ne!(first, scope(r#"{"iss":"j","sub":"s","run_id":"1","run_attempt":"1"}"#));
+    assert_ne!(scope(r#"{"job_id":5}"#), scope(r#"{"job_id":6}"#));
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_text_is_peeked_without_a_panic_and_never_shown(text in ".{0,200}") {
+        let dotted = format!("{text}.{text}.{text}");
+        for token in [text.clone(), dotted, jws(&text)] {
+            match Evidence::peek(token.clone()) {
+                Ok(evidence) => assert!(!format!("{evidence:?}").contains(&token)),
+                Err(refused) => assert_eq!(refused.reason, Reason::EvidenceMalformed),
+            }
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The key has a home: where a workload's key lives for the length of its task.
+//!
+//! One key for each (trust domain, evidence issuer, task), so that every `mayfly` call of one job holds the
+//! same key, and a restarted container keeps its own. A key must never leave its file and this process, and a
+//! directory or file that others could read or replace is refused.
+
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use mayfly_domain::{KeyAlg, PublicKey, Reason, Refusal, TrustDomain};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use rustix::fs::OFlags;
+use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls_pki_types::pem::PemObject as _;
+use zeroize::Zeroizing;
+
+use crate::env::Env;
+
+/// The largest key file that is read, in octets.
+const FILE_OCTETS_MAX: u64 = 4_096;
+
+fn invalid(path: &Path, problem: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Reason::ConfigInvalid, "")
+        .fact("where", path.display().to_string())
+        .fact("problem", problem.to_string())
+}
+
+/// What a key belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyScope {
+    /// The broker's trust domain.
+    pub trust_domain: TrustDomain,
+    /// The issuer of the evidence.
+    pub issuer: String,
+    /// What tells this task from others of the same issuer.
+    pub task: String,
+}
+
+impl KeyScope {
+    fn file_name(&self) -> String {
+        let mut ctx = ring::digest::Context::new(&ring::digest::SHA256);
+        for part in [self.trust_domain.as_str(), &self.issuer, &self.task] {
+            ctx.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+            ctx.update(part.as_bytes());
+        }
+        let mut name: String = ctx.finish().as_ref().iter().take(16).map(|b| format!("{b:02x}")).collect();
+        name.push_str(".pem");
+        name
+    }
+}
+
+/// The directory of the keys.
+#[derive(Debug, Clone)]
+pub struct KeyHome(PathBuf);
+
+impl KeyHome {
+    /// Finds the directory and makes it, mode 0700: `mayfly` in `MAYFLY_STATE_DIR`, else `RUNNER_TEMP`
+    /// (GitHub), `$CI_PROJECT_DIR.tmp` (GitLab), `XDG_RUNTIME_DIR`, else in the user's state directory.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` where there is none, or others may read or write it.
+    pub fn find(env: &Env) -> Result<Self, Refusal> {
+        let base = env
+            .dir("MAYFLY_STATE_DIR")
+            .or_else(|| env.dir("RUNNER_TEMP"))
+            .or_else(|| {
+                env.dir("CI_PROJECT_DIR").map(|dir| {
+                    let mut beside = dir.into_os_string();
+                    beside.push(".tmp");
+                    PathBuf::from(beside)
+                })
+            })
+            .or_else(|| env.dir("XDG_RUNTIME_DIR"))
+            .or_else(|| env.xdg("XDG_STATE_HOME", ".local/state"))
+            .ok_or_else(|| {
+                invalid(Path::new("environment"), "no directory for keys: set MAYFLY_STATE_DIR or HOME")
+            })?;
+        Self::at(base.join("mayfly"))
+    }
+
+    /// The home at this directory, made where it is missing.
+    ///
+    /// # Errors
+    /// As [`KeyHome::find`].
+    pub fn at(dir: PathBuf) -> Result<Self, Refusal> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|e| invalid(&dir, e))?;
+        let meta = std::fs::symlink_metadata(&dir).map_err(|e| invalid(&dir, e))?;
+        if !meta.is_dir() {
+            return Err(invalid(&dir, "is not a directory"));
+        }
+        private(&dir, &meta)?;
+        Ok(Self(dir))
+    }
+
+    /// The key of a scope, made if there is none yet. Calls at the same time get the same key.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` where the file can't be made or read, is not a key, or is not the user's alone.
+    pub fn key(&self, scope: &KeyScope) -> Result<WorkloadKey, Refusal> {
+        let path = self.0.join(scope.file_name());
+        if let Some(held) = WorkloadKey::read(&path)? {
+            return Ok(held);
+        }
+        let pem = generate().map_err(|()| invalid(&path, "no random numbers"))?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.0).map_err(|e| invalid(&self.0, e))?;
+        file.write_all(pem.as_bytes())
+            .and_then(|()| file.as_file().sync_all())
+            .map_err(|e| invalid(&self.0, e))?;
+        // Whoever is first gives the key its name; everybody else reads that one.
+        match file.persist_noclobber(&path) {
+            Ok(_) => {}
+            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(invalid(&path, e.error)),
+        }
+        WorkloadKey::read(&path)?.ok_or_else(|| invalid(&path, "vanished while it was made"))
+    }
+}
+
+/// Refuses what another user owns or what group and others may touch.
+fn private(path: &Path, meta: &std::fs::Metadata) -> Result<(), Refusal> {
+    if meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err(invalid(path, "belongs to another user"));
+    }
+    if meta.mode() & 0o077 != 0 {
+        return Err(invalid(path, format!("has mode {:o}; others must have no rights", meta.mode() & 0o777)));
+    }
+    Ok(())
+}
+
+fn generate() -> Result<Zeroizing<String>, ()> {
+    let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+        .map_err(|_| ())?;
+    let body = Zeroizing::new(STANDARD.encode(der.as_ref()));
+    let mut pem = Zeroizing::new(String::with_capacity(body.len() + 80));
+    pem.push_str("-----BEGIN PRIVATE KEY-----\n");
+    let mut rest = body.as_str();
+    while !rest.is_empty() {
+        let (line, after) = rest.split_at(rest.len().min(64));
+        pem.push_str(line);
+        pem.push('\n');
+        rest = after;
+    }
+    pem.push_str("-----END PRIVATE KEY-----\n");
+    Ok(pem)
+}
+
+/// A workload's key: P-256, PKCS#8, in its file.
+pub struct WorkloadKey {
+    pair: EcdsaKeyPair,
+    public: PublicKey,
+    path: PathBuf,
+}
+
+impl WorkloadKey {
+    fn read(path: &Path) -> Result<Option<Self>, Refusal> {
+        let no = |why: &dyn std::fmt::Display| invalid(path, why);
+        let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits()).unwrap_or_default();
+        let file = match std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(no(&e)),
+        };
+        let meta = file.metadata().map_err(|e| no(&e))?;
+        private(path, &meta)?;
+        if !meta.is_file() || meta.len() > FILE_OCTETS_MAX {
+            return Err(no(&"is not a key file"));
+        }
+        let mut pem = Zeroizing::new(Vec::new());
+        std::io::Read::read_to_end(&mut std::io::Read::take(file, FILE_OCTETS_MAX), &mut pem)
+            .map_err(|e| no(&e))?;
+        let damaged = "does not hold a P-256 key in PKCS#8; remove it to begin with a new key";
+        let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| no(&damaged))?;
+        let pair = EcdsaKeyPair::from_pkcs8(
+            &ECDSA_P256_SHA256_FIXED_SIGNING,
+            der.secret_pkcs8_der(),
+            &SystemRandom::new(),
+        )
+        .map_err(|_| no(&damaged))?;
+        let public = PublicKey::new(KeyAlg::P256, pair.public_key().as_ref()).map_err(|e| no(&e))?;
+        Ok(Some(Self { pair, public, path: path.to_owned() }))
+    }
+
+    /// The public key.
+    pub fn public(&self) -> &PublicKey {
+        &self.public
+    }
+
+    /// Signs; the signature is `r || s`.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the system gives no random numbers.
+    pub fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Refusal> {
+        let signature = self
+            .pair
+            .sign(&SystemRandom::new(), message)
+            .map_err(|_| Refusal::new(Reason::Internal, "no random numbers"))?;
+        Ok(signature.as_ref().to_vec())
+    }
+
+    /// Removes the key's file: its task is over. Without effect where it is gone already.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` where the file is there and can't be removed.
+    pub fn forget(self) -> Result<(), Refusal> {
+        match std::fs::remove_file(&self.path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(invalid(&self.path, e)),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for WorkloadKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "WorkloadKey({})", self.public.thumbprint())
+    }
+}
+
+#[cfg(test)]
+mod tests;
