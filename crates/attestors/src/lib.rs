@@ -1,1 +1,16 @@
-//! stub
+//! Attestors: one module for each kind of evidence, behind the port that `attest` owns.
+//!
+//! The network lives here, and only to fetch an issuer's keys. This crate must never decide who a workload
+//! is: trust rules do that.
+
+pub mod https;
+pub mod json;
+pub mod jwks;
+pub mod jws;
+pub mod keys;
+pub mod oidc;
+
+pub use https::HttpsKeys;
+pub use jwks::KeySet;
+pub use keys::{KeySource, StaticKeys};
+pub use oidc::OidcAttestor;
