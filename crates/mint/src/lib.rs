@@ -1,1 +1,25 @@
-//! stub
+//! Keys and credentials: what a broker signs with, and what it signs.
+//!
+//! Makes credentials only from `lease`'s proofs, so that none exists without a lease. This crate must never
+//! touch the network or a store, install a process-wide cryptographic provider, or let a private key out.
+
+pub mod authority;
+mod compact;
+pub mod dpop;
+pub mod jwt;
+pub mod keyring;
+pub mod keyset;
+pub mod seal;
+pub mod signer;
+#[cfg(test)]
+mod testing;
+pub mod x509;
+
+pub use authority::AuthorityError;
+pub use dpop::{Presented, ReplayWindow};
+pub use jwt::{AccessToken, Minter, TokenVerifier, VerifiedToken};
+pub use keyring::KeyRing;
+pub use keyset::{KeySet, KeySetError, KeyState, LiveTokens, TokenKeyInfo};
+pub use seal::{Seal, SealError};
+pub use signer::{MemorySigner, Signer};
+pub use x509::{BrokerIdentity, IssuedCertificate, ServerName};

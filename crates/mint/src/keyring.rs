@@ -1,0 +1,232 @@
+//! The key ring: a key set in the form in which a broker uses it, everything parsed and prebuilt.
+//!
+//! Brokers swap it whole when the key set changes. Must never be changed in place.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mayfly_domain::{PublicKey, SecretBytes, TrustDomain};
+use rustls_pki_types::CertificateDer;
+
+use crate::authority::SigningAuthority;
+use crate::keyset::{KeySet, KeySetError, KeyState, TokenKeyInfo};
+use crate::signer::{MemorySigner, Signer, jose_name};
+
+/// A key that verifies tokens.
+#[derive(Debug)]
+pub(crate) struct VerifyKey {
+    pub(crate) public: PublicKey,
+    /// The one header that tokens of this key have, as base64url.
+    pub(crate) header: String,
+}
+
+/// A key set, ready for use.
+pub struct KeyRing {
+    version: u64,
+    trust_domain: TrustDomain,
+    infos: Vec<TokenKeyInfo>,
+    active: Arc<dyn Signer>,
+    active_header: String,
+    verify: Vec<VerifyKey>,
+    nonces: Vec<SecretBytes>,
+    evidence: SecretBytes,
+    root: CertificateDer<'static>,
+    workload: CertificateDer<'static>,
+    system: CertificateDer<'static>,
+    pub(crate) system_authority: SigningAuthority,
+    jwks: Arc<[u8]>,
+    ca_pem: Arc<[u8]>,
+}
+
+impl std::fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeyRing")
+            .field("version", &self.version)
+            .field("trust_domain", &self.trust_domain)
+            .field("keys", &self.infos)
+            .finish_non_exhaustive()
+    }
+}
+
+impl KeyRing {
+    /// Parses a key set; token keys sign in memory.
+    ///
+    /// # Errors
+    /// [`KeySetError`] where a key or certificate of the set can't be used.
+    pub fn new(set: &KeySet) -> Result<Self, KeySetError> {
+        let mut active: Option<(Arc<dyn Signer>, String)> = None;
+        let (mut verify, mut jwks) = (Vec::new(), Vec::new());
+        for key in &set.tokens {
+            let signer = MemorySigner::from_pkcs8(key.info.alg, &key.pkcs8)?;
+            let header = header(&signer);
+            verify.push(VerifyKey { public: signer.public_key().clone(), header: header.clone() });
+            jwks.push(jwk(&signer));
+            if key.info.state == KeyState::Active {
+                active = Some((Arc::new(signer), header));
+            }
+        }
+        let (active, active_header) =
+            active.ok_or_else(|| KeySetError::Malformed("no active token key".into()))?;
+        Ok(Self {
+            version: set.version(),
+            trust_domain: set.trust_domain().clone(),
+            infos: set.token_keys().cloned().collect(),
+            active,
+            active_header,
+            verify,
+            nonces: set.nonces.iter().map(copy).collect(),
+            evidence: copy(&set.evidence),
+            root: set.root.certificate.clone(),
+            workload: set.workload.certificate.clone(),
+            system: set.system.certificate.clone(),
+            system_authority: set.system.signing()?,
+            jwks: format!(r#"{{"keys":[{}]}}"#, jwks.join(",")).into_bytes().into(),
+            ca_pem: pem(&set.root.certificate).into_bytes().into(),
+        })
+    }
+
+    /// The key set's version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The trust domain.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+
+    /// What may be known of the token keys, oldest first.
+    pub fn token_keys(&self) -> &[TokenKeyInfo] {
+        &self.infos
+    }
+
+    /// The key that signs tokens.
+    pub fn signer(&self) -> &dyn Signer {
+        &*self.active
+    }
+
+    /// The signing key's header, as base64url.
+    pub(crate) fn signer_header(&self) -> &str {
+        &self.active_header
+    }
+
+    pub(crate) fn verify_keys(&self) -> &[VerifyKey] {
+        &self.verify
+    }
+
+    /// A copy of the keys of the nonces' MAC, newest first: the first makes, all verify.
+    pub fn nonce_keys(&self) -> Vec<SecretBytes> {
+        self.nonces.iter().map(copy).collect()
+    }
+
+    /// The key under which the audit record hashes bearer evidence.
+    pub fn evidence_key(&self) -> &SecretBytes {
+        &self.evidence
+    }
+
+    /// The JWKS document (RFC 7517): every token key, prepared and retiring ones too.
+    pub fn jwks(&self) -> &Arc<[u8]> {
+        &self.jwks
+    }
+
+    /// The trust domain's anchor as PEM: the root alone, since servers send their chain.
+    pub fn ca_pem(&self) -> &Arc<[u8]> {
+        &self.ca_pem
+    }
+
+    /// The root's certificate.
+    pub fn root(&self) -> &CertificateDer<'static> {
+        &self.root
+    }
+
+    /// The certificate of the authority that issues to workloads.
+    pub fn workload_ca(&self) -> &CertificateDer<'static> {
+        &self.workload
+    }
+
+    /// The certificate of the authority that issues to brokers, operators and acceptors: the only anchor for
+    /// verifying operators' and acceptors' certificates.
+    pub fn system_ca(&self) -> &CertificateDer<'static> {
+        &self.system
+    }
+}
+
+fn copy(secret: &SecretBytes) -> SecretBytes {
+    SecretBytes::new(secret.expose().clone())
+}
+
+/// A certificate as PEM (RFC 7468).
+pub fn pem(certificate: &CertificateDer<'_>) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(certificate);
+    let mut out = String::with_capacity(text.len() + text.len() / 64 + 64);
+    out.push_str("-----BEGIN CERTIFICATE-----\n");
+    let mut rest = text.as_str();
+    while !rest.is_empty() {
+        let (line, tail) = rest.split_at_checked(64).unwrap_or((rest, ""));
+        out.push_str(line);
+        out.push('\n');
+        rest = tail;
+    }
+    out.push_str("-----END CERTIFICATE-----\n");
+    out
+}
+
+fn header(signer: &dyn Signer) -> String {
+    // A kid is base64url: nothing in it needs escaping.
+    let header = format!(
+        r#"{{"alg":"{}","typ":"{}","kid":"{}"}}"#,
+        jose_name(signer.alg()),
+        crate::jwt::TYP,
+        signer.kid()
+    );
+    URL_SAFE_NO_PAD.encode(header)
+}
+
+fn jwk(signer: &dyn Signer) -> String {
+    let public = signer.public_key();
+    let members = format!(r#""kid":"{}","use":"sig","alg":"{}","#, signer.kid(), jose_name(signer.alg()));
+    let key = public.canonical_jwk();
+    format!("{{{members}{}", key.strip_prefix('{').unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use mayfly_domain::{KeyAlg, UnixMillis};
+
+    use super::*;
+
+    #[test]
+    fn the_jwks_lists_public_parts_of_every_key() {
+        let now = UnixMillis(1_800_000_000_000);
+        let domain = TrustDomain::parse("acme.internal").unwrap();
+        let set = KeySet::init(&domain, now).unwrap().prepare(Some(KeyAlg::Ed25519), now).unwrap();
+        let ring = KeyRing::new(&set).unwrap();
+        let jwks: serde_json::Value = serde_json::from_slice(ring.jwks()).unwrap();
+        let keys = jwks["keys"].as_array().unwrap();
+        assert_eq!(keys.len(), 2);
+        assert_eq!(
+            (&keys[0]["alg"], &keys[0]["kty"], &keys[0]["crv"]),
+            (&"ES256".into(), &"EC".into(), &"P-256".into())
+        );
+        assert_eq!(
+            (&keys[1]["alg"], &keys[1]["kty"], &keys[1]["crv"]),
+            (&"EdDSA".into(), &"OKP".into(), &"Ed25519".into())
+        );
+        for (key, info) in keys.iter().zip(ring.token_keys()) {
+            assert_eq!(key["kid"], info.kid.as_str());
+            assert_eq!(key["use"], "sig");
+            assert!(key.get("d").is_none());
+        }
+        assert_eq!(ring.signer().kid(), ring.token_keys()[0].kid);
+        assert!(std::str::from_utf8(ring.ca_pem()).unwrap().starts_with("-----BEGIN CERTIFICATE-----\nM"));
+    }
+
+    #[test]
+    fn nothing_private_is_printed() {
+        let domain = TrustDomain::parse("acme.internal").unwrap();
+        let ring = KeyRing::new(&KeySet::init(&domain, UnixMillis(1)).unwrap()).unwrap();
+        let shown = format!("{ring:?}");
+        assert!(!shown.contains("nonces") && !shown.contains("authority"), "{shown}");
+    }
+}
