@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -54,6 +54,26 @@ fn each_copied_source_is_tracked() {
     for source in sources() {
         let prefix = format!("{source}/");
         assert!(tracked.iter().any(|name| *name == source || name.starts_with(&prefix)), "COPY {source}");
+    }
+}
+
+/// What the build reads beside its own crate (the wire contract, shipped examples) must be copied too: every
+/// path upwards that code outside of tests names.
+#[test]
+fn what_the_build_reads_is_copied() {
+    let context = context();
+    for name in tracked().iter().filter(|name| name.starts_with("crates/") && name.ends_with(".rs")) {
+        if name.ends_with("tests.rs") || name.contains("/tests/") || name.starts_with("crates/testkit/") {
+            continue;
+        }
+        let text = read(name);
+        let shipped = text.split("#[cfg(test)]").next().unwrap();
+        for path in shipped.split('"').filter(|literal| literal.starts_with("../")) {
+            let file = context.path().join(name);
+            let package: PathBuf = file.iter().take(context.path().iter().count() + 2).collect();
+            let found = file.parent().unwrap().join(path).exists() || package.join(path).exists();
+            assert!(found, "{name} reads {path}, which no COPY line takes");
+        }
     }
 }
 
