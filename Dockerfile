@@ -5,6 +5,7 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY proto proto
 COPY crates crates
+COPY config config
 COPY tests tests
 RUN cargo build --locked --release -p mayfly-cli --bin mayfly
 RUN mkdir -p /out/state /out/log && cp target/release/mayfly /out/mayfly

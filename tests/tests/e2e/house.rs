@@ -3,6 +3,7 @@
 mod bans;
 mod console;
 mod dockerfile;
+mod evidence;
 mod generated;
 mod rooms;
 mod tracked;
