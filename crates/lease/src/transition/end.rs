@@ -2,30 +2,32 @@
 
 use mayfly_domain::{EndReason, LeaseState, UnixMillis, defaults};
 
-use super::{No, Step, View, Write, keep_until, marked, observation_holds, refuse_blocked};
+use super::{No, Step, View, Write, blocked, keep_until, marked, observation_holds};
 use crate::command::{CheckCommand, EndCommand};
 use crate::record::{FLAG_ENDED_RESERVED, FLAG_UNDONE, FLAG_UNDONE_ONCE, LeaseRecord};
 
-/// The one judgement: whether a record's credential should be accepted now.
-pub(super) fn judge<V: View>(view: &V, record: &LeaseRecord, now: UnixMillis) -> Result<(), V::Error> {
+/// The one judgement: why a record's credential should not be accepted now; nothing where it should.
+pub(super) fn judge<V: View>(
+    view: &V,
+    record: &LeaseRecord,
+    now: UnixMillis,
+) -> Result<Option<No>, V::Error> {
     if let Some(mark) = view.mark(record.id)?.filter(|m| now < m.until) {
-        return Err(No::Marked(mark.revocation).into());
+        return Ok(Some(No::Marked(mark.revocation)));
     }
     match record.state {
-        LeaseState::Reserved => return Err(No::NotActive.into()),
-        LeaseState::Ended(reason) => return Err(No::Ended(reason, record.revocation).into()),
+        LeaseState::Reserved => return Ok(Some(No::NotActive)),
+        LeaseState::Ended(reason) => return Ok(Some(No::Ended(reason, record.revocation))),
         LeaseState::Active => {}
     }
     if now >= record.expires {
-        return Err(No::Expired.into());
+        return Ok(Some(No::Expired));
     }
     if !observation_holds(view, &record.observation, now)? {
-        return Err(No::FenceMoved.into());
+        return Ok(Some(No::FenceMoved));
     }
-    if let Some(mark) = marked(view, record.observation.ancestors(), now)? {
-        return Err(No::Marked(mark.revocation).into());
-    }
-    Ok(())
+    let mark = marked(view, record.observation.ancestors(), now)?;
+    Ok(mark.map(|mark| No::Marked(mark.revocation)))
 }
 
 /// Judges a credential.
@@ -42,27 +44,29 @@ pub fn check<V: View>(view: &V, command: &CheckCommand, now: UnixMillis) -> Resu
     if command.observation.as_ref().is_some_and(|o| *o != record.observation) {
         return Err(No::OtherObservation.into());
     }
-    judge(view, &record, now)?;
-    Ok(record)
+    match judge(view, &record, now)? {
+        Some(no) => Err(no.into()),
+        None => Ok(record),
+    }
 }
 
-/// Confirms a reserved lease: fences, blocks and marks are read again, never from a cache.
+/// Confirms a reserved lease: fences, blocks and marks of everything that it carries are read again, never
+/// from a cache.
 ///
 /// # Errors
 /// [`No::RaceLost`] where anything came between; the caller undoes and answers that the race was lost.
 pub fn confirm<V: View>(
     view: &V,
     id: mayfly_domain::LeaseId,
-    subjects: &[mayfly_domain::Subject],
     now: UnixMillis,
 ) -> Result<Step<LeaseRecord>, V::Error> {
-    let mut record = view.record(id)?.ok_or_else(|| V::Error::from(No::RaceLost))?;
-    let blocked = refuse_blocked(view, subjects, now).is_err();
-    record.state = match record.state {
-        LeaseState::Reserved if now < record.confirm_by => LeaseState::Active,
-        _ => return Err(No::RaceLost.into()),
-    };
-    if blocked || judge(view, &record, now).is_err() {
+    let Some(mut record) = view.record(id)? else { return Err(No::RaceLost.into()) };
+    if record.state != LeaseState::Reserved || now >= record.confirm_by {
+        return Err(No::RaceLost.into());
+    }
+    record.state = LeaseState::Active;
+    let carried = record.observation.pairs().iter().map(|p| p.key);
+    if blocked(view, carried, now)?.is_some() || judge(view, &record, now)?.is_some() {
         return Err(No::RaceLost.into());
     }
     let writes = vec![Write::Record(Box::new(record.clone()), None), Write::Undo(id, record.expires)];
@@ -134,8 +138,9 @@ pub fn overdue<V: View>(
     Ok((Some(record), writes))
 }
 
-/// Confirms an undo. Only an ended lease's undo counts; one that ended while reserved is undone a second
-/// time after the grace, since its maker may still have been at work.
+/// Confirms an undo that is due. Only an ended lease's undo counts; one that ended while reserved is undone a
+/// second time after the grace, since its maker may still have been at work. A confirmation that comes again
+/// (two reapers, a lost answer) does not count as the second.
 ///
 /// # Errors
 /// [`No`], and whatever the view can't read.
@@ -144,10 +149,10 @@ pub fn undone<V: View>(view: &V, id: mayfly_domain::LeaseId, now: UnixMillis) ->
     if !matches!(record.state, LeaseState::Ended(_)) {
         return Err(No::RaceLost.into());
     }
+    if view.undo_due(id)?.is_none_or(|due| now < due) {
+        return Ok(((), Vec::new()));
+    }
     if record.flags & FLAG_ENDED_RESERVED != 0 && record.flags & FLAG_UNDONE_ONCE == 0 {
-        if now < record.confirm_by {
-            return Ok(((), vec![Write::Undo(id, record.confirm_by)]));
-        }
         record.flags |= FLAG_UNDONE_ONCE;
         let due = now.plus(defaults::UNDO_GRACE_MS);
         return Ok(((), vec![Write::Record(Box::new(record), None), Write::Undo(id, due)]));

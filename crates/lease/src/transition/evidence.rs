@@ -3,6 +3,7 @@
 use mayfly_domain::codec::{Malformed, Reader, put_u48};
 use mayfly_domain::{DimKey, Fence, Subject, Thumbprint, UnixMillis};
 
+use super::revoke::moved;
 use super::{No, View, Write};
 use crate::command::{EvidenceUse, Spend};
 
@@ -158,10 +159,11 @@ pub(super) fn present<V: View>(
         let writes = names().map(|n| Write::Binding(n, binding.clone())).collect();
         return Ok(Presented { binding: Some(binding), first: true, moved: None, writes });
     };
+    binding.until = binding.until.max(evidence.until);
     if binding.key == evidence.key {
         let mut writes = Vec::new();
         for name in names() {
-            if view.binding(name)?.is_none_or(|b| now >= b.until) {
+            if view.binding(name)?.is_none_or(|b| now >= b.until || b.until < evidence.until) {
                 writes.push(Write::Binding(name, binding.clone()));
             }
         }
@@ -173,11 +175,9 @@ pub(super) fn present<V: View>(
     binding.key = evidence.key;
     binding.superseded += 1;
     let subject = evidence.subject();
-    let mut gate = view.gate(subject.key())?.unwrap_or_default();
-    gate.fence = gate.fence.moved(now);
-    gate.fence_until = generation.fence_until(now);
-    let moved = Some((subject.key(), gate.fence));
+    let gate = moved(view.gate(subject.key())?.unwrap_or_default(), &generation, now);
+    let own = Some((subject.key(), gate.fence));
     let mut writes = vec![Write::Gate(subject, gate), Write::Change];
     writes.extend(names().map(|n| Write::Binding(n, binding.clone())));
-    Ok(Presented { binding: Some(binding), first: true, moved, writes })
+    Ok(Presented { binding: Some(binding), first: true, moved: own, writes })
 }

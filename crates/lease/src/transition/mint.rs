@@ -43,7 +43,7 @@ pub fn mint<V: View>(view: &V, command: &MintCommand, now: UnixMillis) -> Result
     let observation =
         Observation::new(generation, pairs, ancestors).map_err(|_| V::Error::from(No::LineageLimit))?;
 
-    refuse_blocked(view, &command.subjects, now)?;
+    refuse_blocked(view, &command.subjects, Some(&observation), now)?;
     let joined =
         command.task.as_ref().map(|plan| join(view, plan, command.body.intent.as_ref(), now)).transpose()?;
 

@@ -53,6 +53,8 @@ pub trait View {
     fn task(&self, key: DimKey) -> Result<Option<TaskRecord>, Self::Error>;
     /// How many index entries of `key` end after `now`.
     fn live(&self, key: DimKey, now: UnixMillis) -> Result<u32, Self::Error>;
+    /// When a queued undo is due; none where none is queued.
+    fn undo_due(&self, id: LeaseId) -> Result<Option<UnixMillis>, Self::Error>;
     /// A rate limit's state.
     fn bucket(&self, key: DimKey) -> Result<Option<Bucket>, Self::Error>;
     /// How many changes were counted.
@@ -121,14 +123,34 @@ fn marked<V: View>(view: &V, ids: &[LeaseId], now: UnixMillis) -> Result<Option<
     Ok(None)
 }
 
-/// Refuses where a block stands on one of the subjects, in their order.
-fn refuse_blocked<V: View>(view: &V, subjects: &[Subject], now: UnixMillis) -> Result<(), V::Error> {
-    for (n, subject) in subjects.iter().enumerate() {
-        if view.gate(subject.key())?.is_some_and(|g| g.standing_block(now).is_some()) {
-            return Err(No::Blocked(n).into());
+/// The position of the first key that a block stands on.
+fn blocked<V: View>(
+    view: &V,
+    keys: impl IntoIterator<Item = DimKey>,
+    now: UnixMillis,
+) -> Result<Option<usize>, V::Error> {
+    for (n, key) in keys.into_iter().enumerate() {
+        if view.gate(key)?.is_some_and(|g| g.standing_block(now).is_some()) {
+            return Ok(Some(n));
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+/// Refuses where a block stands on one of the subjects, in their order, or else on anything that the
+/// observation carries: a child stands under its ancestors' values too.
+fn refuse_blocked<V: View>(
+    view: &V,
+    subjects: &[Subject],
+    carried: Option<&Observation>,
+    now: UnixMillis,
+) -> Result<(), V::Error> {
+    let named = subjects.iter().map(Subject::key);
+    let carried = carried.into_iter().flat_map(|o| o.pairs().iter().map(|p| p.key));
+    match blocked(view, named.chain(carried), now)? {
+        Some(n) => Err(No::Blocked(n).into()),
+        None => Ok(()),
+    }
 }
 
 /// Until when a record without side effects is kept after its expiry: twice the skew.

@@ -6,7 +6,8 @@ use mayfly_domain::{EndReason, Reason, Refusal};
 
 use crate::job::JobId;
 
-/// Why a transition changed nothing. Positions name the command's subjects or quotas in their order.
+/// Why a transition changed nothing. Positions name the command's subjects or quotas in their order; one past
+/// the subjects names a value that the lineage carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum No {
     /// The nonce was spent by this key.

@@ -31,8 +31,14 @@ pub fn renew<V: View>(
     if !mine {
         return Err(No::OfAnother.into());
     }
-    judge(view, &record, now)?;
-    refuse_blocked(view, &command.subjects, now)?;
+    // What was left at a target has an end there that must move first: another order, not this one.
+    if record.has_side_effect() {
+        return Err(No::LineageOver.into());
+    }
+    if let Some(no) = judge(view, &record, now)? {
+        return Err(no.into());
+    }
+    refuse_blocked(view, &command.subjects, Some(&record.observation), now)?;
     let task_key = mayfly_domain::Subject::Task(command.task.clone()).key();
     let bound = match view.task(task_key)?.filter(|t| now < t.keep_until) {
         Some(task) if task.state == TaskState::Ended => return Err(No::TaskEnded.into()),

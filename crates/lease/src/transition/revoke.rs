@@ -100,6 +100,8 @@ pub fn set_block<V: View>(
     }
     gate.block_version = next_version(&gate, now);
     gate.block = block;
+    // Keeping the value longer must not bring back a fence that is over: leases made since saw none.
+    gate.fence = gate.standing_fence(now).unwrap_or(Fence::NONE);
     // A lifted block's version outlives every copy that could bring it back.
     gate.fence_until = gate.fence_until.max(view.generation()?.fence_until(now));
     Ok((gate.clone(), vec![Write::Gate(subject.clone(), gate), Write::Change]))
@@ -134,7 +136,7 @@ fn next_version(gate: &Gate, now: UnixMillis) -> u64 {
     (gate.block_version + 1).max(now.0)
 }
 
-fn moved(mut gate: Gate, generation: &GenerationRecord, now: UnixMillis) -> Gate {
+pub(super) fn moved(mut gate: Gate, generation: &GenerationRecord, now: UnixMillis) -> Gate {
     gate.fence = gate.fence.moved(now);
     gate.fence_until = gate.fence_until.max(generation.fence_until(now));
     gate

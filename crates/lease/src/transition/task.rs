@@ -76,7 +76,7 @@ pub fn start_task<V: View>(
     for (n, subject) in command.subjects.iter().enumerate() {
         presented.observed(view, subject, n, command.evidence.as_ref(), now)?;
     }
-    refuse_blocked(view, &command.subjects, now)?;
+    refuse_blocked(view, &command.subjects, None, now)?;
     let joined = join(view, &command.task, command.task.body.intent.as_ref(), now)?;
     let mut writes = vec![Write::Used(command.spend.id, command.spend.until)];
     writes.extend(joined.write());
