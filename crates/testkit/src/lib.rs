@@ -12,5 +12,6 @@
 
 pub mod clock;
 pub mod issuer;
+pub mod process;
 pub mod redis;
 pub mod tls;

@@ -5,16 +5,15 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::TcpListener;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use mayfly_domain::Deadline;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::process::Guarded;
 use crate::tls::ServerTls;
 
 const ADMIN: &str = "testkit";
@@ -64,7 +63,7 @@ impl Default for RedisOptions {
 /// A running server.
 #[derive(Debug)]
 pub struct RedisServer {
-    child: Option<Child>,
+    process: Option<Guarded>,
     dir: TempDir,
     port: u16,
     options: RedisOptions,
@@ -80,7 +79,8 @@ impl RedisServer {
     pub fn start(options: RedisOptions) -> Self {
         let dir = tempfile::Builder::new().prefix("mayfly-redis-").tempdir().unwrap();
         let tls = options.tls.then(ServerTls::loopback);
-        let mut server = Self { child: None, dir, port: 0, options, tls, admin_password: random_hex::<16>() };
+        let mut server =
+            Self { process: None, dir, port: 0, options, tls, admin_password: random_hex::<16>() };
         for _ in 0..20 {
             server.port = probably_free_port();
             if server.spawn().is_ok() {
@@ -144,20 +144,19 @@ impl RedisServer {
 
     /// Ends the process at once (`SIGKILL`).
     pub fn kill9(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
+        if let Some(mut process) = self.process.take() {
+            process.kill9();
         }
     }
 
     /// Freezes the process (`SIGSTOP`): connections stay open and nothing answers.
     pub fn freeze(&self) {
-        self.signal(Signal::STOP);
+        self.running().freeze();
     }
 
     /// Lets a frozen process go on (`SIGCONT`).
     pub fn thaw(&self) {
-        self.signal(Signal::CONT);
+        self.running().thaw();
     }
 
     /// Starts it again on the same port and data, ending it first where it still runs.
@@ -197,9 +196,8 @@ impl RedisServer {
         self.dir.path().join(name)
     }
 
-    fn signal(&self, signal: Signal) {
-        let child = self.child.as_ref().expect("redis-server runs");
-        kill_process(Pid::from_child(child), signal).unwrap();
+    fn running(&self) -> &Guarded {
+        self.process.as_ref().expect("redis-server runs")
     }
 
     fn try_admin(&self) -> ::redis::RedisResult<::redis::Connection> {
@@ -212,15 +210,11 @@ impl RedisServer {
     fn spawn(&mut self) -> Result<(), ExitStatus> {
         let _ = fs::remove_file(self.path("redis.sock"));
         self.write_configuration();
-        let spawned = Command::new("redis-server")
-            .arg(self.path("redis.conf"))
-            .current_dir(self.dir.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut child = match spawned {
-            Ok(child) => child,
+        let mut command = Command::new("redis-server");
+        command.arg(self.path("redis.conf")).current_dir(self.dir.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut process = match Guarded::spawn(&mut command) {
+            Ok(process) => process,
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 panic!(
                     "these tests need a real redis-server on PATH: run `make test`, or install redis-server"
@@ -231,17 +225,16 @@ impl RedisServer {
         let give_up = Deadline::after(READY_WITHIN);
         let mut pause = Duration::from_millis(1);
         loop {
-            if let Some(status) = child.try_wait().unwrap() {
+            if let Some(status) = process.ended() {
                 return Err(status);
             }
             let pong = self.try_admin().and_then(|mut c| ::redis::cmd("PING").query::<String>(&mut c));
             if pong.is_ok() {
-                self.child = Some(child);
+                self.process = Some(process);
                 return Ok(());
             }
             if give_up.has_passed() {
-                let _ = child.kill();
-                return Err(child.wait().unwrap_or(ExitStatus::from_raw(0)));
+                return Err(process.kill9());
             }
             // No event says that a child's socket is there: it is asked for, ever less often.
             std::thread::sleep(pause);
@@ -293,15 +286,6 @@ impl RedisServer {
             }
         }
         fs::write(self.path("users.acl"), users).unwrap();
-    }
-}
-
-impl Drop for RedisServer {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
     }
 }
 
