@@ -5,5 +5,6 @@ mod console;
 mod dockerfile;
 mod evidence;
 mod generated;
+mod make;
 mod rooms;
 mod tracked;
