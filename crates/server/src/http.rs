@@ -1,0 +1,187 @@
+//! gRPC and HTTPS on one port, told apart by content type, with what every call goes through: its id, its
+//! deadline, its limits and its metrics.
+//!
+//! Knows no service. What changes something runs to its end even when its caller hangs up.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Request, Response, StatusCode};
+use mayfly_domain::time::SharedClock;
+use mayfly_domain::{Deadline, Reason, Refusal};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tower::ServiceExt as _;
+
+use crate::config::Limits;
+use crate::deadline::{CallDeadline, allowed};
+use crate::lanes::{Call, Lane};
+use crate::limits::{Caller, Limiter};
+use crate::listen::Peer;
+use crate::request::RequestId;
+use crate::status::{reason, status};
+use crate::telemetry::Metrics;
+
+/// What a listener serves. Clones serve the same.
+///
+/// A handler finds [`Peer`], [`RequestId`] and [`CallDeadline`] among its request's extensions.
+#[derive(Debug, Clone)]
+pub struct App(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    grpc: Router,
+    web: Router,
+    limiter: Limiter,
+    call_timeout: Duration,
+    metrics: Metrics,
+    clock: SharedClock,
+    work: TaskTracker,
+}
+
+impl App {
+    /// Serves `grpc` to callers that speak it and `web` to all others.
+    pub fn new(
+        grpc: Routes,
+        web: Router,
+        limits: &Limits,
+        call_timeout: Duration,
+        metrics: Metrics,
+        clock: SharedClock,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            grpc: grpc.prepare().into_axum_router(),
+            web,
+            limiter: Limiter::new(limits),
+            call_timeout,
+            metrics,
+            clock,
+            work: TaskTracker::new(),
+        }))
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    pub(crate) fn clock(&self) -> &SharedClock {
+        &self.0.clock
+    }
+
+    /// Waits for the calls that go on without their callers.
+    pub(crate) async fn finished(&self) {
+        self.0.work.close();
+        self.0.work.wait().await;
+    }
+
+    /// Answers one call.
+    pub(crate) async fn call(&self, peer: &Peer, mut request: Request<Body>) -> Response<Body> {
+        let started = Instant::now();
+        let call = Call::of(request.uri().path());
+        let id = RequestId::new(self.0.clock.now());
+        request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(id);
+        if is_grpc(&request) {
+            let answered = self.grpc(call, peer, request).await;
+            let response = answered.unwrap_or_else(|refusal| status(&refusal, id).into_http());
+            let (code, refused) = outcome(&response);
+            self.0.metrics.call(call, code, refused, started.elapsed());
+            tracing::debug!(method = call.method, request = %id, code = ?code, reason = ?refused, "answered a call");
+            response
+        } else {
+            let answered = self.web(peer, request).await;
+            let refused = answered.as_ref().err().map(|refusal| refusal.reason);
+            let code = if refused.is_some() { Code::ResourceExhausted } else { Code::Ok };
+            self.0.metrics.call(call, code, refused, started.elapsed());
+            answered.unwrap_or_else(|refusal| too_many(&refusal, id))
+        }
+    }
+
+    async fn grpc(
+        &self,
+        call: Call,
+        peer: &Peer,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Refusal> {
+        let time = allowed(request.headers(), self.0.call_timeout)?;
+        if time.is_zero() {
+            return Err(Reason::Deadline.into());
+        }
+        let permit = self.0.limiter.admit(call.lane, caller(peer))?;
+        request.extensions_mut().insert(CallDeadline(Deadline::after(time)));
+        let work = self.0.grpc.clone().oneshot(request);
+        let answered = match call.lane {
+            Lane::Check => tokio::time::timeout(time, work).await.map(Ok),
+            Lane::End | Lane::Mint => {
+                let work = self.0.work.spawn(async move {
+                    let _permit = permit;
+                    work.await
+                });
+                tokio::time::timeout(time, work).await
+            }
+        };
+        match answered {
+            Ok(Ok(Ok(response))) => Ok(response),
+            Ok(Ok(Err(never))) => match never {},
+            Ok(Err(e)) => {
+                tracing::error!(method = call.method, error = %e, "a call's work ended abnormally");
+                Err(Reason::Internal.into())
+            }
+            Err(_) => Err(Reason::Deadline.into()),
+        }
+    }
+
+    async fn web(&self, peer: &Peer, request: Request<Body>) -> Result<Response<Body>, Refusal> {
+        let _permit = self.0.limiter.admit(Lane::Check, caller(peer))?;
+        match tokio::time::timeout(self.0.call_timeout, self.0.web.clone().oneshot(request)).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(never)) => match never {},
+            Err(_) => Err(Reason::Deadline.into()),
+        }
+    }
+}
+
+fn caller(peer: &Peer) -> Caller<'_> {
+    match &peer.certificate {
+        Some(certificate) => Caller::Identity(&certificate.id),
+        None => Caller::Address(SocketAddr::ip(&peer.address)),
+    }
+}
+
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    request.headers().get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The code and reason of an answer whose status is in its head: every refusal's is.
+fn outcome<B>(response: &Response<B>) -> (Code, Option<Reason>) {
+    match response.extensions().get::<Status>() {
+        Some(told) => (told.code(), reason(told)),
+        None => (Status::from_header_map(response.headers()).map_or(Code::Ok, |s| s.code()), None),
+    }
+}
+
+fn too_many(refusal: &Refusal, id: RequestId) -> Response<Body> {
+    let code = match refusal.reason {
+        Reason::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let body = serde_json::json!({
+        "reason": refusal.reason.as_str(),
+        "message": refusal.reason.meaning(),
+        "request": id.to_string(),
+        "next": refusal.reason.next(),
+    });
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = code;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(wait) = refusal.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)));
+    }
+    response
+}
