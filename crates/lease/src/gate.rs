@@ -61,6 +61,18 @@ pub fn encode(subject: &Subject, gate: &Gate) -> Result<Vec<u8>, Malformed> {
     Ok(out)
 }
 
+/// What stands after a gate was carried into a new generation: the higher version of the block, the higher
+/// fence. Nothing where what is stored has the same or a higher version.
+pub fn carried(stored: Option<&Gate>, carried: &Gate) -> Option<Gate> {
+    let stored = stored.cloned().unwrap_or_default();
+    (carried.block_version > stored.block_version).then(|| Gate {
+        fence: stored.fence.max(carried.fence),
+        fence_until: stored.fence_until.max(carried.fence_until),
+        block_version: carried.block_version,
+        block: carried.block.clone(),
+    })
+}
+
 /// Reads the layout above. The subject is absent for evidence, whose value is not kept.
 ///
 /// # Errors

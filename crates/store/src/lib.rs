@@ -1,1 +1,3 @@
-//! stub
+//! Stores of leases behind the port of `mayfly-lease`.
+
+pub mod embedded;

@@ -73,6 +73,20 @@ pub fn confirm<V: View>(
     Ok((record, writes))
 }
 
+/// A record as it is shown, whatever its state: one that was marked and not ended yet is shown as revoked.
+///
+/// # Errors
+/// Whatever the view can't read.
+pub fn shown<V: View>(view: &V, mut record: LeaseRecord, now: UnixMillis) -> Result<LeaseRecord, V::Error> {
+    if !matches!(record.state, LeaseState::Ended(_))
+        && let Some(mark) = view.mark(record.id)?.filter(|m| now < m.until)
+    {
+        record.state = LeaseState::Ended(EndReason::Revoked);
+        record.revocation = Some(mark.revocation);
+    }
+    Ok(record)
+}
+
 /// Ends a lease at its holder's wish, or as a sweep's batch does. One that is over stays as it is.
 ///
 /// # Errors

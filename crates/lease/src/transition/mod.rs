@@ -21,7 +21,7 @@ use crate::record::{LeaseRecord, Mark};
 use crate::task::TaskRecord;
 
 pub use bucket::Bucket;
-pub use end::{check, confirm, end, overdue, undone};
+pub use end::{check, confirm, end, overdue, shown, undone};
 pub use evidence::Binding;
 pub use mint::mint;
 pub use no::No;

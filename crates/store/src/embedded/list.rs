@@ -1,0 +1,114 @@
+//! Lists, and what is counted.
+
+use mayfly_domain::{DimKey, Gate, LeaseId, Subject, UnixMillis, defaults};
+use mayfly_lease::command::is_indexed;
+use mayfly_lease::store::StoreCounts;
+use mayfly_lease::transition::{self, View as _};
+use mayfly_lease::{Cursor, ListQuery, Page, StoreError};
+
+use super::layout as at;
+use super::state::{Readable, State};
+
+/// A page: index entries that are not past their hard expiry, in the order of it.
+pub(super) fn page<T: Readable>(state: &State<T>, query: &ListQuery) -> Result<Page, StoreError> {
+    let limit = usize::try_from(query.limit.clamp(1, defaults::LIST_PAGE_MAX)).unwrap_or(1);
+    let mut seen: Vec<Cursor> = Vec::with_capacity(limit);
+    match query.along {
+        Some(key) => entries(state, &along(key), 0, query.after, limit, &mut seen)?,
+        None => {
+            for partition in query.after.map_or(0, |c| c.partition)..=u8::MAX {
+                let after = query.after.filter(|c| c.partition == partition);
+                entries(state, &at::key(at::PARTITION, &[&[partition]]), partition, after, limit, &mut seen)?;
+                if seen.len() >= limit {
+                    break;
+                }
+            }
+        }
+    }
+    let mut records = Vec::with_capacity(seen.len());
+    for cursor in &seen {
+        if let Some(record) = state.record(cursor.id)? {
+            records.push(transition::shown(state, record, state.now)?);
+        }
+    }
+    let next = seen.last().copied().filter(|_| seen.len() >= limit);
+    Ok(Page { records, next })
+}
+
+fn along(key: DimKey) -> Vec<u8> {
+    at::key(at::INDEX, &[&key.0])
+}
+
+/// Entries under `prefix` after a place, up to `limit` in all.
+fn entries<T: Readable>(
+    state: &State<T>,
+    prefix: &[u8],
+    partition: u8,
+    after: Option<Cursor>,
+    limit: usize,
+    seen: &mut Vec<Cursor>,
+) -> Result<(), StoreError> {
+    let place = |time: UnixMillis, id: &[u8; 16]| [prefix, &time.0.to_be_bytes(), id].concat();
+    let mut from = place(state.now.plus(1), &[0; 16]);
+    if let Some(after) = after {
+        let mut next = place(after.expires, after.id.as_bytes());
+        next.push(0);
+        from = from.max(next);
+    }
+    state.walk(&from, &place(UnixMillis(u64::MAX), &[u8::MAX; 16]), |key, _| {
+        let (expires, id): (UnixMillis, LeaseId) = at::time_and_lease(key)?;
+        seen.push(Cursor { partition, expires, id });
+        Ok(seen.len() < limit)
+    })
+}
+
+/// Every gate on which a block stands.
+pub(super) fn blocks<T: Readable>(state: &State<T>) -> Result<Vec<(Subject, Gate)>, StoreError> {
+    let mut found = Vec::new();
+    state.walk(&[at::GATE], &[at::GATE + 1], |_, value| {
+        let (subject, gate) = mayfly_lease::gate::decode(value)?;
+        if gate.standing_block(state.now).is_some() {
+            found.extend(subject.map(|subject| (subject, gate)));
+        }
+        Ok(true)
+    })?;
+    Ok(found)
+}
+
+/// Whether anything knows the subject.
+pub(super) fn knows<T: Readable>(state: &State<T>, subject: &Subject) -> Result<bool, StoreError> {
+    let key = subject.key();
+    if state.gate(key)?.is_some() || state.task(key)?.is_some_and(|task| state.now < task.keep_until) {
+        return Ok(true);
+    }
+    let mut seen = Vec::new();
+    if is_indexed(subject) {
+        entries(state, &along(key), 0, None, 1, &mut seen)?;
+    }
+    Ok(!seen.is_empty())
+}
+
+/// Counts.
+pub(super) fn counts<T: Readable>(state: &State<T>) -> Result<StoreCounts, StoreError> {
+    let mut over = 0;
+    for partition in 0..=u8::MAX {
+        let to = at::key(at::PARTITION, &[&[partition], &state.now.plus(1).0.to_be_bytes()]);
+        state.walk(&at::key(at::PARTITION, &[&[partition]]), &to, |_, _| {
+            over += 1;
+            Ok(true)
+        })?;
+    }
+    let all = |kind: u8| {
+        let mut n = 0;
+        state.walk(&[kind], &[kind + 1], |_, _| {
+            n += 1;
+            Ok(true)
+        })?;
+        Ok::<u64, StoreError>(n)
+    };
+    Ok(StoreCounts {
+        live_leases: state.count(at::LEASES)?.saturating_sub(over),
+        open_jobs: all(at::JOB_OPEN)?,
+        undo_pending: all(at::UNDO_OF)?,
+    })
+}

@@ -1,0 +1,140 @@
+//! One consistent state of the file, as the protocol's transitions read it.
+//!
+//! Over a read transaction it is what was durable when the transaction began; over the writer's, what the
+//! commands before left. Must never decide anything: that is what the transitions are for.
+
+use mayfly_domain::codec::Malformed;
+use mayfly_domain::{DimKey, EvidenceHash, Gate, LeaseId, UnixMillis};
+use mayfly_lease::transition::{Binding, Bucket, View};
+use mayfly_lease::{GenerationRecord, LeaseRecord, Mark, StoreError, TaskRecord};
+use redb::ReadableTable;
+
+use super::file::storage;
+use super::layout as at;
+
+/// Any table of the file's one kind.
+pub(super) trait Readable: ReadableTable<&'static [u8], &'static [u8]> {}
+impl<T: ReadableTable<&'static [u8], &'static [u8]>> Readable for T {}
+
+/// A state at a moment.
+#[derive(Debug)]
+pub(super) struct State<T> {
+    pub(super) table: T,
+    /// The moment at which it is looked at: records kept no longer are not seen.
+    pub(super) now: UnixMillis,
+}
+
+impl<T: Readable> State<T> {
+    /// Reads a value.
+    pub(super) fn get<R>(
+        &self,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> Result<R, Malformed>,
+    ) -> Result<Option<R>, StoreError> {
+        match self.table.get(key).map_err(storage)? {
+            Some(value) => Ok(Some(read(value.value())?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads one number; zero where there is none.
+    pub(super) fn count(&self, key: &[u8]) -> Result<u64, StoreError> {
+        Ok(self.get(key, at::number)?.unwrap_or(0))
+    }
+
+    /// Visits keys from `from` up to and without `to`, until `visit` says no.
+    pub(super) fn walk(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<bool, StoreError>,
+    ) -> Result<(), StoreError> {
+        if from >= to {
+            return Ok(());
+        }
+        for entry in self.table.range::<&[u8]>(from..to).map_err(storage)? {
+            let (key, value) = entry.map_err(storage)?;
+            if !visit(key.value(), value.value())? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The stored generation.
+    pub(super) fn stored_generation(&self) -> Result<Option<GenerationRecord>, StoreError> {
+        self.get(at::GENERATION, GenerationRecord::decode)
+    }
+
+    /// Demands that the state is in the adopted generation.
+    pub(super) fn in_generation(&self, adopted: Option<GenerationRecord>) -> Result<(), StoreError> {
+        let stored = self.stored_generation()?;
+        let same =
+            matches!((&stored, &adopted), (Some(s), Some(a)) if s.settled && s.generation == a.generation);
+        if same { Ok(()) } else { Err(StoreError::OtherGeneration(stored)) }
+    }
+
+    /// A lease's record with until when it is kept, though that may be over.
+    fn kept_record(&self, id: LeaseId) -> Result<Option<(UnixMillis, LeaseRecord)>, StoreError> {
+        self.get(&at::key(at::RECORD, &[id.as_bytes()]), |value| {
+            let (until, record) = at::kept(value)?;
+            Ok((until, LeaseRecord::decode(id, record)?))
+        })
+    }
+}
+
+impl<T: Readable> View for State<T> {
+    type Error = StoreError;
+
+    fn generation(&self) -> Result<GenerationRecord, StoreError> {
+        self.stored_generation()?.ok_or(StoreError::OtherGeneration(None))
+    }
+
+    fn gate(&self, key: DimKey) -> Result<Option<Gate>, StoreError> {
+        self.get(&at::key(at::GATE, &[&key.0]), |value| Ok(mayfly_lease::gate::decode(value)?.1))
+    }
+
+    fn record(&self, id: LeaseId) -> Result<Option<LeaseRecord>, StoreError> {
+        Ok(self.kept_record(id)?.filter(|(until, _)| self.now < *until).map(|(_, record)| record))
+    }
+
+    fn mark(&self, id: LeaseId) -> Result<Option<Mark>, StoreError> {
+        self.get(&at::key(at::MARK, &[id.as_bytes()]), Mark::decode)
+    }
+
+    fn used(&self, id: LeaseId) -> Result<Option<UnixMillis>, StoreError> {
+        Ok(self.get(&at::key(at::USED, &[id.as_bytes()]), at::number)?.map(UnixMillis))
+    }
+
+    fn binding(&self, hash: EvidenceHash) -> Result<Option<Binding>, StoreError> {
+        self.get(&at::key(at::BINDING, &[&hash.0]), Binding::decode)
+    }
+
+    fn task(&self, key: DimKey) -> Result<Option<TaskRecord>, StoreError> {
+        self.get(&at::key(at::TASK, &[&key.0]), TaskRecord::decode)
+    }
+
+    fn live(&self, key: DimKey, now: UnixMillis) -> Result<u32, StoreError> {
+        let all = self.count(&at::key(at::INDEX_COUNT, &[&key.0]))?;
+        let mut over = 0;
+        let from = at::key(at::INDEX, &[&key.0]);
+        self.walk(&from, &at::key(at::INDEX, &[&key.0, &now.plus(1).0.to_be_bytes()]), |_, _| {
+            over += 1;
+            Ok(true)
+        })?;
+        Ok(u32::try_from(all.saturating_sub(over)).unwrap_or(u32::MAX))
+    }
+
+    fn undo_due(&self, id: LeaseId) -> Result<Option<UnixMillis>, StoreError> {
+        Ok(self.get(&at::key(at::UNDO_OF, &[id.as_bytes()]), at::number)?.map(UnixMillis))
+    }
+
+    fn bucket(&self, key: DimKey) -> Result<Option<Bucket>, StoreError> {
+        let arrival = self.get(&at::key(at::BUCKET, &[&key.0]), at::number)?;
+        Ok(arrival.map(|arrival_us| Bucket { arrival_us }))
+    }
+
+    fn changes(&self) -> Result<u64, StoreError> {
+        self.count(at::CHANGES)
+    }
+}
