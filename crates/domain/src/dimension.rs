@@ -112,8 +112,9 @@ pub(crate) fn first16(digest: &[u8]) -> [u8; 16] {
     out
 }
 
-/// One value of one dimension: what a revocation or a block names.
+/// One value of one dimension: what a revocation or a block names. Written as `{ owner = "team:payments" }`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Subject {
     /// A workload by its SPIFFE ID.
     Workload(SpiffeId),

@@ -98,7 +98,7 @@ fn offset_in_value(value: &Value<'_>, rest: &str) -> Option<usize> {
     }
 }
 
-fn line_at(text: &str, offset: usize) -> usize {
+pub(super) fn line_at(text: &str, offset: usize) -> usize {
     let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
     1 + before.iter().filter(|b| **b == b'\n').count()
 }

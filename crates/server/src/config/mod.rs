@@ -8,7 +8,9 @@ pub mod document;
 pub mod files;
 pub mod kinds;
 pub mod people;
+mod policies;
 pub mod problem;
+mod profiles;
 pub mod reader;
 mod rules;
 pub mod settings;
@@ -16,10 +18,11 @@ pub mod store;
 pub mod urls;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mayfly_attest::RuleSet;
 use mayfly_domain::TrustDomain;
+use mayfly_policy::{Engine, PolicyTests, TtlLimits};
 
 pub use people::{Acceptor, Operator};
 pub use problem::{Problem, Problems};
@@ -38,12 +41,14 @@ pub struct Loaded {
     pub settings: Settings,
     /// `trust/*.toml`.
     pub rules: RuleSet,
+    /// `profiles/*.toml`, the policies and the operators' groups.
+    pub engine: Engine,
     /// `operators/*.toml`, by name.
     pub operators: Vec<Operator>,
     /// `acceptors/*.toml`, by name.
     pub acceptors: Vec<Acceptor>,
-    /// `policies/tests/*.toml`, as they stand.
-    pub policy_tests: Vec<Source>,
+    /// `policies/tests/*.toml`, by file.
+    pub policy_tests: Vec<(PathBuf, PolicyTests)>,
     /// Every value of `mayfly.toml` that is in force and where it comes from, by key.
     pub effective: Vec<Effective>,
 }
@@ -81,13 +86,25 @@ pub fn load(
     );
     let rules = rules::together(rules, &root.join("trust"), &notes);
     let operators = each(root, "operators", &notes, people::operator, |o| o.name.to_string());
+    let ttl = settings.as_ref().map(|s| TtlLimits { default: s.ttl.token.default, max: s.ttl.token.max });
+    let ttl = ttl.unwrap_or_default();
+    let profiles = each(
+        root,
+        "profiles",
+        &notes,
+        |doc, notes| profiles::profile(doc, notes, ttl),
+        |p| p.name.to_string(),
+    );
+    let policy_dirs = settings.as_ref().map(|s| s.policy_dirs.clone());
+    let policy_dirs = policy_dirs.unwrap_or_else(|| vec![PathBuf::from("policies")]);
+    let engine = policies::engine(root, &policy_dirs, &notes, trust_domain, profiles, &operators);
     let acceptors = each(root, "acceptors", &notes, people::acceptor, |a| a.name.to_string());
-    let policy_tests = read_directory(root, Path::new("policies/tests"), "toml", &notes);
+    let policy_tests = policies::tests(root, &notes);
     let (problems, mut effective) = notes.finish();
     effective.sort_by(|a, b| a.key.cmp(&b.key));
-    match (settings, rules) {
-        (Some(settings), Some(rules)) if problems.is_empty() => {
-            Ok(Loaded { settings, rules, operators, acceptors, policy_tests, effective })
+    match (settings, rules, engine) {
+        (Some(settings), Some(rules), Some(engine)) if problems.is_empty() => {
+            Ok(Loaded { settings, rules, engine, operators, acceptors, policy_tests, effective })
         }
         _ => Err(Problems::new(problems)),
     }

@@ -51,6 +51,16 @@ fn the_examples_load() {
         loaded.rules.rules().iter().map(|r| r.name().as_str()).collect::<Vec<_>>(),
         ["billing-report", "payments-deploy"]
     );
+    assert_eq!(
+        loaded.engine.profiles().map(|p| p.name.as_str()).collect::<Vec<_>>(),
+        ["billing-report", "payments-deploy"]
+    );
+    assert_eq!(loaded.engine.lint(), []);
+    let now = mayfly_domain::UnixMillis(1_790_000_000_000);
+    assert_eq!(loaded.rules.lint(now), []);
+    let outcomes: Vec<_> = loaded.policy_tests.iter().flat_map(|(_, t)| t.run(&loaded.engine)).collect();
+    assert!(outcomes.len() >= 10, "{outcomes:?}");
+    assert!(outcomes.iter().all(|o| o.problems.is_empty()), "{outcomes:#?}");
     assert_eq!(loaded.operators.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["alice"]);
     assert_eq!(
         loaded.acceptors.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(),
@@ -176,6 +186,46 @@ fn a_rule_is_told_by_line() {
     let twin = RULE.replace("'r'", "'twin'");
     let problems = told(load_files(LEAST, &[("trust/r.toml", RULE), ("trust/t.toml", &twin)]));
     assert!(problems.iter().any(|p| p.contains("match the same tokens")), "{problems:#?}");
+}
+
+const PROFILE: &str = "name = 'p'
+summary = 'x'
+kind = 'token'
+integration = 'i'
+owner = 'team:a'
+intents = ['a:b']
+[token]
+audience = 'https://a.b'
+acceptors = 'online'
+ttl = { max = '15m' }
+";
+
+#[test]
+fn profiles_and_policies_are_told_by_line() {
+    let permit = "permit (\n principal is Mayfly::Workload, action, resource\n) when { context.claimd.intent == \"x\" };";
+    load_files(LEAST, &[("profiles/p.toml", PROFILE)]).unwrap();
+    for (from, to, problem) in [
+        ("'15m'", "'2h'", "profiles/p.toml:10: token.ttl.max: "),
+        ("intents", "intnts", "profiles/p.toml:6: intnts: unknown key; did you mean `intents`?"),
+        ("['a:b']", "['a:b', 'nope']", "profiles/p.toml:6: intents[1]: "),
+        ("'online'", "'sometimes'", "profiles/p.toml:9: token.acceptors: "),
+        (
+            "[token]",
+            "[quota.workload]\nlive_leases = 0\n[token]",
+            "profiles/p.toml:8: quota.workload.live_leases: ",
+        ),
+    ] {
+        let problems = told(load_files(LEAST, &[("profiles/p.toml", &PROFILE.replace(from, to))]));
+        assert!(problems.iter().any(|p| p.starts_with(problem)), "{to}: {problems:#?}");
+    }
+    let shorter = format!("{LEAST}[ttl]\ntoken = {{ max = '10m' }}\n");
+    assert_eq!(told(load_files(&shorter, &[("profiles/p.toml", PROFILE)])).len(), 1);
+    let problems = told(load_files(LEAST, &[("policies/a.cedar", permit), ("policies/b.cedar", "permit (")]));
+    assert!(problems.iter().any(|p| p.starts_with("policies/a.cedar:")), "{problems:#?}");
+    assert!(problems.iter().any(|p| p.starts_with("policies/b.cedar:1: ")), "{problems:#?}");
+    let problems =
+        told(load_files(LEAST, &[("policies/tests/a.toml", "\n[[test]]\nname = 'x'\nexpct = 'allow'\n")]));
+    assert!(problems.iter().any(|p| p.starts_with("tests/a.toml:4: ")), "{problems:#?}");
 }
 
 #[test]

@@ -1,0 +1,73 @@
+//! `profiles/*.toml`: what a workload can ask for.
+//!
+//! Only the form is looked at here; what a profile may say is decided where profiles are compiled.
+
+use mayfly_policy::profile::{RawQuota, RawToken, RawTtl, RawWorkloadQuota};
+use mayfly_policy::{Profile, RawProfile, TtlLimits};
+
+use super::document::Document;
+use super::kinds::{count, date, list, text};
+use super::reader::{Notes, Reader};
+
+const TEXT_MAX: usize = 1_024;
+const LIST_MAX: usize = 64;
+
+pub(super) fn profile(doc: &Document<'_>, notes: &Notes, limits: TtlLimits) -> Option<Profile> {
+    let before = notes.count();
+    let raw = raw_profile(doc, notes);
+    match Profile::compile(&raw, limits) {
+        Ok(profile) if notes.count() == before => Some(profile),
+        Ok(_) => None,
+        Err(errors) => {
+            notes.fields(doc, errors);
+            None
+        }
+    }
+}
+
+fn raw_profile(doc: &Document<'_>, notes: &Notes) -> RawProfile {
+    let r = Reader::new(doc, notes);
+    let word = |key| r.optional(key, text(TEXT_MAX));
+    let token = r.table("token");
+    let quota = r.table("quota");
+    let raw = RawProfile {
+        name: word("name").unwrap_or_default(),
+        summary: word("summary").unwrap_or_default(),
+        kind: word("kind").unwrap_or_default(),
+        integration: word("integration").unwrap_or_default(),
+        owner: word("owner").unwrap_or_default(),
+        environment: word("environment"),
+        intents: r.optional("intents", list(LIST_MAX, text(TEXT_MAX))).unwrap_or_default(),
+        review_by: r.optional("review_by", date),
+        token: token.exists().then(|| raw_token(&token)),
+        quota: RawQuota { workload: workload_quota(quota.table("workload")) },
+    };
+    token.finish();
+    quota.finish();
+    r.finish();
+    raw
+}
+
+fn raw_token(r: &Reader<'_>) -> RawToken {
+    let word = |key| r.optional(key, text(TEXT_MAX));
+    let ttl = r.table("ttl");
+    let raw = RawToken {
+        audience: word("audience").unwrap_or_default(),
+        scopes: r.optional("scopes", list(LIST_MAX, text(TEXT_MAX))).unwrap_or_default(),
+        ttl: RawTtl {
+            default: ttl.optional("default", text(TEXT_MAX)),
+            max: ttl.optional("max", text(TEXT_MAX)),
+        },
+        binding: word("binding"),
+        bearer_reason: word("bearer_reason"),
+        acceptors: word("acceptors").unwrap_or_default(),
+    };
+    ttl.finish();
+    raw
+}
+
+fn workload_quota(r: Reader<'_>) -> RawWorkloadQuota {
+    let live_leases = r.optional("live_leases", count(1..=u32::MAX)).map(i64::from);
+    r.finish();
+    RawWorkloadQuota { live_leases }
+}
