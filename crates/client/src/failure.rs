@@ -29,13 +29,13 @@ pub struct Failure {
     /// The reason, where this version knows it.
     pub reason: Option<Reason>,
     /// What it means, in one sentence.
-    pub message: String,
+    pub message: Box<str>,
     /// Facts, in the order of their names.
     pub facts: Vec<(String, String)>,
     /// The id of the request, by which an operator finds it.
-    pub request: Option<String>,
+    pub request: Option<Box<str>>,
     /// What to do.
-    pub next: String,
+    pub next: Box<str>,
     /// How long to wait before trying again, where the broker said so.
     pub retry_after: Option<Duration>,
     /// The exit code of the command line.
@@ -53,7 +53,7 @@ impl Failure {
     /// Replaces the next step.
     #[must_use]
     pub fn next(mut self, next: impl AsRef<str>) -> Self {
-        self.next = clean(next.as_ref(), 1_024);
+        self.next = clean(next.as_ref(), 1_024).into();
         self
     }
 
@@ -77,10 +77,10 @@ impl Failure {
         Self {
             code: Cow::Borrowed(reason.as_str()),
             reason: Some(reason),
-            message: reason.meaning().to_owned(),
+            message: reason.meaning().into(),
             facts: Vec::new(),
             request: None,
-            next: reason.next().to_owned(),
+            next: reason.next().into(),
             retry_after: None,
             exit_code: reason.exit_code(),
         }
@@ -94,10 +94,10 @@ impl Failure {
             None => Self {
                 code: Cow::Owned(clean(&info.reason, 64)),
                 reason: None,
-                message: clean(status.message(), 512),
+                message: clean(status.message(), 512).into(),
                 facts: Vec::new(),
                 request: None,
-                next: String::new(),
+                next: Box::default(),
                 retry_after: None,
                 exit_code: exit_code(status.code()),
             },
@@ -106,8 +106,8 @@ impl Failure {
         facts.sort();
         for (name, value) in facts {
             match name.as_str() {
-                REQUEST => out.request = Some(clean(value, 64)),
-                NEXT => out.next = clean(value, 1_024),
+                REQUEST => out.request = Some(clean(value, 64).into()),
+                NEXT => out.next = clean(value, 1_024).into(),
                 _ => out.facts.push((clean(name, 64), clean(value, 1_024))),
             }
         }
@@ -209,7 +209,7 @@ mod tests {
             &[("request", "r-1"), ("next", "ask"), ("issuer", "https://i\u{1b}[31m"), ("a", "b")],
         );
         assert!(f.is(Reason::NoTrustRule));
-        assert_eq!((f.request.as_deref(), f.next.as_str(), f.exit_code), (Some("r-1"), "ask", 3));
+        assert_eq!((f.request.as_deref(), f.next.as_ref(), f.exit_code), (Some("r-1"), "ask", 3));
         assert_eq!(f.retry_after, Some(Duration::from_millis(250)));
         assert_eq!(f.facts[0], ("a".into(), "b".into()));
         assert_eq!(f.facts[1].1, "https://i\\u{1b}[31m");
@@ -219,7 +219,7 @@ mod tests {
     fn a_newer_brokers_reason_keeps_its_code() {
         let f = refused("SOMETHING_NEW", None, &[]);
         assert_eq!(
-            (f.code.as_ref(), f.reason, f.exit_code, f.message.as_str()),
+            (f.code.as_ref(), f.reason, f.exit_code, f.message.as_ref()),
             ("SOMETHING_NEW", None, 3, "said")
         );
         assert!(!f.may_retry());

@@ -317,6 +317,15 @@ impl WorkloadClient {
     }
 }
 
+/// The trust domain of the broker that the pin proves.
+///
+/// # Errors
+/// Why there is no connection, or no answer.
+pub async fn trust_domain(target: &Target) -> Result<TrustDomain, Failure> {
+    let rpc = WorkloadServiceClient::new(channel::connect(target).await?);
+    Ok(TrustDomain::parse(&nonce(rpc, retry::CALL).await?.trust_domain)?)
+}
+
 async fn nonce(mut rpc: Rpc, left: Duration) -> Result<pb::GetNonceResponse, Failure> {
     let mut request = Request::new(pb::GetNonceRequest {});
     request.set_timeout(left);

@@ -1,0 +1,292 @@
+//! `mayfly revoke`: ends everything that a subject covers.
+//!
+//! A revocation that reaches far says whether it blocks: a person is asked, a program must have said it.
+
+use std::time::Duration;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use mayfly_client::{Failure, OperatorClient};
+use mayfly_domain::{LeaseId, Reason, TaskReason, UnixMillis};
+use mayfly_proto::v1 as pb;
+use serde::Serialize;
+
+use crate::args::Length;
+use crate::output::{Human, Moment, View};
+use crate::prompt;
+use crate::session::{Outcome, Session};
+use crate::subject::{SubjectArgs, words};
+use crate::views::{ExposureView, LeaseView, lease_rows};
+
+/// How often a sweep is asked how far it is.
+const POLL: Duration = Duration::from_millis(250);
+
+/// End every lease of a workload, owner, task, profile or integration
+///
+/// From the acknowledgement on no check accepts what it covers. A workload comes back only with new evidence;
+/// --block keeps it out.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  mayfly revoke --task gh-8123-1 --reason \"wrong branch\"
+  mayfly revoke --owner team:payments --block --for 24h --reason \"laptop stolen\" --ticket SEC-42
+  mayfly revoke --integration k8s-prod --dry-run
+  mayfly revoke --everything --no-block --reason \"drill\"")]
+pub(crate) struct Revoke {
+    #[command(flatten)]
+    subject: SubjectArgs,
+    /// Why; it goes to the audit record (asked for on a terminal)
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<TaskReason>,
+    /// A ticket
+    #[arg(long, value_name = "ID")]
+    ticket: Option<String>,
+    /// Refuse new credentials too, from the same step on
+    #[arg(long, conflicts_with = "no_block")]
+    block: bool,
+    /// Let new evidence mint again
+    #[arg(long)]
+    no_block: bool,
+    /// How long the block stands; else until it is lifted
+    #[arg(long = "for", value_name = "LENGTH", requires = "block")]
+    block_for: Option<Length>,
+    /// Count and list what it would end; change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Act on a name that nothing knows
+    #[arg(long)]
+    force: bool,
+    /// Do not ask a person whether everything is really meant
+    #[arg(long, requires = "everything")]
+    yes: bool,
+    /// Wait until the sweep has ended every record (on a terminal it is watched by itself)
+    #[arg(long)]
+    wait: bool,
+}
+
+#[derive(Serialize)]
+struct Revoked {
+    revocation: String,
+    acknowledged: Moment,
+    exposure: Option<ExposureView>,
+    request: String,
+    audit: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    swept: Option<Swept>,
+}
+
+#[derive(Serialize)]
+struct Swept {
+    done: bool,
+    ended: u64,
+    undone: u64,
+    undo_pending: u64,
+}
+
+impl View for Revoked {
+    fn human(&self, now: UnixMillis) -> Human {
+        let swept = self.swept.as_ref().map(|s| {
+            let state = if s.done { "done" } else { "going on" };
+            format!("{state}: {} ended, {} undone, {} to undo", s.ended, s.undone, s.undo_pending)
+        });
+        Human::Fields(vec![
+            ("revocation", self.revocation.clone()),
+            ("acknowledged", self.acknowledged.human(now)),
+            ("covers", self.exposure.as_ref().map(|e| e.words(now)).unwrap_or_default()),
+            ("sweep", swept.unwrap_or_default()),
+            ("request", self.request.clone()),
+            ("audit", self.audit.clone()),
+        ])
+    }
+}
+
+#[derive(Serialize)]
+struct WouldEnd {
+    dry_run: bool,
+    exposure: Option<ExposureView>,
+    leases: Vec<LeaseView>,
+}
+
+impl View for WouldEnd {
+    fn human(&self, now: UnixMillis) -> Human {
+        let count = self.exposure.as_ref().and_then(ExposureView::total);
+        let count = count.map_or_else(|| "counted by the sweep only".to_owned(), |n| n.to_string());
+        Human::Parts(vec![
+            ("nothing was changed", Human::Fields(vec![("would end", count)])),
+            ("the first of them", lease_rows(&self.leases, now)),
+        ])
+    }
+}
+
+/// Revokes one lease.
+pub(crate) async fn lease(
+    lease: LeaseId,
+    reason: Option<TaskReason>,
+    ticket: Option<String>,
+    session: &Session,
+) -> Outcome {
+    let call = pb::RevokeRequest {
+        what: Some(pb::revoke_request::What::Lease(lease.to_string())),
+        reason: prompt::reason(reason)?.to_string(),
+        ticket: ticket.unwrap_or_default(),
+        ..Default::default()
+    };
+    let client = session.operator().await?;
+    let answer = client.revoke(call).await?;
+    session.printer.show(&revoked(answer, None))?;
+    Ok(0)
+}
+
+fn revoked(answer: pb::RevokeResponse, swept: Option<Swept>) -> Revoked {
+    Revoked {
+        revocation: answer.revocation,
+        acknowledged: Moment(answer.acknowledged_ms),
+        exposure: answer.exposure.map(ExposureView::from),
+        request: answer.request,
+        audit: answer.audit,
+        swept,
+    }
+}
+
+impl Revoke {
+    /// Whether it blocks; where it reaches far, only a person or an explicit word decides.
+    fn blocks(&self, can_ask: bool, ask: impl FnOnce() -> Result<bool, Failure>) -> Result<bool, Failure> {
+        match (self.block, self.no_block) {
+            (true, _) => Ok(true),
+            (_, true) => Ok(false),
+            _ if !self.subject.is_wide() => Ok(false),
+            _ if can_ask => ask(),
+            _ => Err(Failure::of(Reason::ConfirmationNeeded)),
+        }
+    }
+
+    pub(crate) async fn run(self, session: &Session) -> Outcome {
+        let subject = self.subject.subject().ok_or_else(|| {
+            Failure::of(Reason::InputInvalid).fact("problem", "nothing to revoke was named").next(
+                "name one of --workload, --owner, --task, --profile, --integration, --everything; for one lease: mayfly lease revoke ID",
+            )
+        })?;
+        let name = words(&subject);
+        let mut call = pb::RevokeRequest {
+            what: Some(pb::revoke_request::What::Subject(subject)),
+            ticket: self.ticket.clone().unwrap_or_default(),
+            dry_run: self.dry_run,
+            force: self.force,
+            ..Default::default()
+        };
+        if self.dry_run {
+            call.block = self.block;
+            call.reason = self.reason.as_ref().map_or_else(|| "dry run".to_owned(), ToString::to_string);
+            let answer = session.operator().await?.revoke(call).await?;
+            known(&name, &answer.nearest, true)?;
+            let leases = answer.sample.into_iter().map(LeaseView::from).collect();
+            let exposure = answer.exposure.map(ExposureView::from);
+            session.printer.show(&WouldEnd { dry_run: true, exposure, leases })?;
+            return Ok(0);
+        }
+        call.block = self.blocks(prompt::can_ask(), || prompt::block(&name))?;
+        call.block_for_s = self.block_for.map(|l| l.0.as_secs()).unwrap_or_default();
+        call.reason = prompt::reason(self.reason.clone())?.to_string();
+        if self.subject.everything && !self.yes && prompt::can_ask() && !prompt::everything()? {
+            return Err(Failure::of(Reason::ConfirmationNeeded).next("answer yes, or add --yes"));
+        }
+        let client = session.operator().await?;
+        let answer = client.revoke(call).await?;
+        known(&name, &answer.nearest, !answer.revocation.is_empty())?;
+        let watch = self.wait || (prompt::can_ask() && !session.printer.is_json());
+        let swept = if watch { Some(follow(&client, &answer.revocation).await?) } else { None };
+        session.printer.show(&revoked(answer, swept))?;
+        Ok(0)
+    }
+}
+
+/// Refuses a name that nothing knows, with the names that are near.
+pub(crate) fn known(name: &str, nearest: &[String], acted: bool) -> Result<(), Failure> {
+    if acted && nearest.is_empty() {
+        return Ok(());
+    }
+    let mut failure = Failure::of(Reason::NotFound).fact("name", name);
+    if !nearest.is_empty() {
+        failure = failure.fact("nearest", nearest.join(", "));
+    }
+    Err(failure)
+}
+
+/// Watches a sweep, with a running count on a terminal.
+async fn follow(client: &OperatorClient, revocation: &str) -> Result<Swept, Failure> {
+    let style =
+        ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let bar = ProgressBar::new_spinner().with_style(style);
+    bar.set_message("acknowledged; sweeping");
+    loop {
+        let call = pb::GetRevocationRequest { revocation: revocation.to_owned() };
+        let state = client.get_revocation(call).await?;
+        bar.set_message(format!(
+            "acknowledged; sweeping: {} ended, {} undone, {} to undo",
+            state.ended, state.undone, state.undo_pending
+        ));
+        bar.tick();
+        if state.done {
+            bar.finish_and_clear();
+            return Ok(Swept {
+                done: state.done,
+                ended: state.ended,
+                undone: state.undone,
+                undo_pending: state.undo_pending,
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Command};
+
+    fn parsed(line: &str) -> Revoke {
+        match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
+            Command::Revoke(revoke) => revoke,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_wide_revocation_says_whether_it_blocks() {
+        let blocks = |line: &str, can_ask| parsed(line).blocks(can_ask, || Ok(true)).map_err(|f| f.exit_code);
+        for wide in ["--owner team:payments", "--integration k8s-prod", "--everything"] {
+            let line = format!("mayfly revoke {wide}");
+            assert_eq!(blocks(&line, false), Err(2), "{line}");
+            assert_eq!(blocks(&line, true), Ok(true), "{line}: the person said so");
+            assert_eq!(blocks(&format!("{line} --block"), false), Ok(true));
+            assert_eq!(blocks(&format!("{line} --no-block"), false), Ok(false));
+        }
+        for narrow in ["--task gh-1-1", "--profile p", "--workload spiffe://a.b/c"] {
+            assert_eq!(blocks(&format!("mayfly revoke {narrow}"), false), Ok(false));
+        }
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for line in [
+            "mayfly revoke --owner team:a --task t",
+            "mayfly revoke --task t --block --no-block",
+            "mayfly revoke --task t --for 1h",
+            "mayfly revoke --task t --block --for 0s",
+            "mayfly revoke --owner payments",
+        ] {
+            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_is_exit_code_four_with_the_nearest() {
+        assert!(known("owner team:a", &[], true).is_ok());
+        let refused = known("owner team:pay", &["team:payments".to_owned()], false).unwrap_err();
+        assert_eq!(refused.exit_code, 4);
+        assert!(refused.facts.iter().any(|(_, v)| v == "team:payments"));
+        assert_eq!(known("owner team:a", &[], false).unwrap_err().exit_code, 4);
+    }
+}

@@ -1,0 +1,109 @@
+//! `mayfly status`: how a broker and its store are.
+
+use clap::Args;
+use mayfly_domain::UnixMillis;
+use mayfly_proto::v1 as pb;
+use serde::Serialize;
+
+use super::key::{KeyView, rows};
+use crate::output::{Human, Moment, View};
+use crate::session::{Outcome, Session};
+
+/// Show how the broker, its store, its configuration and its audit are
+///
+/// Exit code 7 where the broker does not serve.
+#[derive(Debug, Args)]
+pub(crate) struct Status {}
+
+#[derive(Serialize)]
+struct Shown {
+    version: String,
+    trust_domain: String,
+    broker: String,
+    started: Moment,
+    now: Moment,
+    store: String,
+    store_state: String,
+    store_risks: Vec<String>,
+    generation: String,
+    clock_difference_ms: i64,
+    config_loaded: Moment,
+    config_errors: Vec<String>,
+    rules: u32,
+    profiles: u32,
+    policies: u32,
+    live_leases: u64,
+    open_sweeps: u64,
+    undo_pending: u64,
+    audit_state: String,
+    audit_deferred: u64,
+    keys: Vec<KeyView>,
+}
+
+impl From<pb::GetStatusResponse> for Shown {
+    fn from(s: pb::GetStatusResponse) -> Self {
+        Self {
+            version: s.version,
+            trust_domain: s.trust_domain,
+            broker: s.broker,
+            started: Moment(s.started_ms),
+            now: Moment(s.now_ms),
+            store: s.store,
+            store_state: s.store_state,
+            store_risks: s.store_risks,
+            generation: s.generation,
+            clock_difference_ms: s.clock_difference_ms,
+            config_loaded: Moment(s.config_loaded_ms),
+            config_errors: s.config_errors,
+            rules: s.rules,
+            profiles: s.profiles,
+            policies: s.policies,
+            live_leases: s.live_leases,
+            open_sweeps: s.open_sweeps,
+            undo_pending: s.undo_pending,
+            audit_state: s.audit_state,
+            audit_deferred: s.audit_deferred,
+            keys: s.keys.into_iter().map(KeyView::from).collect(),
+        }
+    }
+}
+
+impl Shown {
+    fn exit_code(&self) -> u8 {
+        if self.store_state == "serving" { 0 } else { 7 }
+    }
+}
+
+impl View for Shown {
+    fn human(&self, now: UnixMillis) -> Human {
+        let many = |n: u64| if n == 0 { String::new() } else { n.to_string() };
+        let broker = Human::Fields(vec![
+            ("broker", self.broker.clone()),
+            ("version", self.version.clone()),
+            ("started", self.started.human(now)),
+            ("store", format!("{} ({})", self.store, self.store_state)),
+            ("risks", self.store_risks.join(", ")),
+            ("generation", self.generation.clone()),
+            ("clock", format!("{} ms from the store's", self.clock_difference_ms)),
+            ("configuration", format!("loaded {}", self.config_loaded.human(now))),
+            ("refused reload", self.config_errors.join("; ")),
+            ("rules", self.rules.to_string()),
+            ("profiles", self.profiles.to_string()),
+            ("policies", self.policies.to_string()),
+            ("live leases", self.live_leases.to_string()),
+            ("open sweeps", many(self.open_sweeps)),
+            ("to undo", many(self.undo_pending)),
+            ("audit", self.audit_state.clone()),
+            ("deferred", many(self.audit_deferred)),
+        ]);
+        Human::Parts(vec![("broker", broker), ("keys", rows(&self.keys, now))])
+    }
+}
+
+impl Status {
+    pub(crate) async fn run(self, session: &Session) -> Outcome {
+        let shown = Shown::from(session.operator().await?.get_status(pb::GetStatusRequest {}).await?);
+        session.printer.show(&shown)?;
+        Ok(shown.exit_code())
+    }
+}
