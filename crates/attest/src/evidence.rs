@@ -69,6 +69,6 @@ pub trait Attestor: Send + Sync {
     /// Verifies evidence at `now`.
     ///
     /// # Errors
-    /// A refusal with the reason; nothing of the evidence is in its texts.
+    /// A refusal with the reason; nothing of the evidence but its issuer is in its texts.
     async fn verify(&self, evidence: &Evidence, now: UnixMillis) -> Result<Verified, Refusal>;
 }
