@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mayfly_domain::{CredentialId, SpiffeId, UnixMillis};
+use mayfly_domain::{CredentialId, SpiffeId, Thumbprint, UnixMillis};
+use mayfly_mint::x509;
 use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use x509_parser::extensions::GeneralName;
@@ -28,6 +29,8 @@ pub struct PeerCertificate {
     pub id: SpiffeId,
     /// Its serial number, without leading zeros.
     pub serial: Vec<u8>,
+    /// Its key; none where it is neither P-256 nor Ed25519.
+    pub key: Option<Thumbprint>,
     /// Until when it is valid. A connection may outlive it by moments: calls look at it too.
     pub expires: UnixMillis,
 }
@@ -93,6 +96,7 @@ impl PeerCertificate {
         let zeros = serial.iter().take_while(|b| **b == 0).count();
         Ok(Self {
             id,
+            key: x509::public_key(certificate.public_key().raw).ok().map(|key| key.thumbprint()),
             serial: serial.get(zeros..).unwrap_or_default().to_vec(),
             expires: UnixMillis::from_secs(expires),
         })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mayfly_domain::Reason;
+use mayfly_domain::{Clock as _, Reason, SystemClock};
 use rcgen::{ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -29,9 +29,13 @@ async fn calls_see_who_calls() {
     let nobody = f.connect(None).await;
     let (head, status) = nobody.call(CHECK, &[]).await.unwrap();
     assert_eq!((status.code(), head.get("peer")), (Code::Ok, None));
-    let alice = f.connect(Some(f.ca.client(OPERATOR, |_| {}))).await;
+    let (chain, key) = f.ca.client(OPERATOR, |_| {});
+    let pair = rcgen::KeyPair::try_from(&key).unwrap();
+    let point = mayfly_domain::PublicKey::new(mayfly_domain::KeyAlg::P256, pair.public_key_raw()).unwrap();
+    let alice = f.connect(Some((chain, key))).await;
     let (head, _) = alice.call(CHECK, &[]).await.unwrap();
     assert_eq!(head["peer"], OPERATOR);
+    assert_eq!(head["key"], point.thumbprint().to_string());
     assert_eq!(head["credential"], "07070707-0707-0707-0707-070707070707.117901063");
     let (_, status) = alice.call("/no.Such/Call", &[]).await.unwrap();
     assert_eq!(status.code(), Code::Unimplemented);
@@ -287,6 +291,34 @@ async fn a_connection_is_closed_by_its_handle() {
     let other = f.connect(None).await;
     assert!(client.call(CHECK, &[("wait", "1"), ("close", "1")]).await.is_err());
     other.call(CHECK, &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_ends_with_its_certificate() {
+    let f = Fixture::start(Server { drain_timeout: SHORT, ..server() }, limits()).await;
+    let soon = SystemClock.now().plus(2_000).floor_secs();
+    let soon = std::time::UNIX_EPOCH + Duration::from_millis(soon.0);
+    let client = f.connect(Some(f.ca.client(OPERATOR, |p| p.not_after = soon.into()))).await;
+    client.call(CHECK, &[]).await.unwrap();
+    client.connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn oversized_heads_are_refused() {
+    let f = Fixture::start(server(), limits()).await;
+    let client = f.connect(None).await;
+    let large = "x".repeat(60_000);
+    let request = http::Request::post("https://localhost/test.Slow/Check").header("large", &large);
+    let request = request.body(http_body_util::Full::default()).unwrap();
+    let answer = client.send.clone().send_request(request).await.unwrap();
+    assert_eq!(answer.status(), http::StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    let mut h1 = f.tls(Arc::new(f.client(None, b"http/1.1"))).await.unwrap();
+    h1.write_all(format!("GET /v1/ca.pem HTTP/1.1\r\nhost: localhost\r\nlarge: {large}\r\n\r\n").as_bytes())
+        .await
+        .unwrap();
+    let answer = String::from_utf8(rest(&mut h1).await).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    assert_eq!(f.slow.done.load(Ordering::SeqCst), 0);
 }
 
 #[tokio::test]

@@ -119,6 +119,7 @@ impl tower::Service<Request<tonic::body::Body>> for Slow {
             if let Some(certificate) = &peer.certificate {
                 response.headers_mut().insert("peer", certificate.id.as_str().parse().unwrap());
                 let credential = certificate.credential().unwrap().to_string();
+                response.headers_mut().insert("key", certificate.key.unwrap().to_string().parse().unwrap());
                 response.headers_mut().insert("credential", credential.parse().unwrap());
             }
             Ok(response)
