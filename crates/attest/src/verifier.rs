@@ -45,7 +45,8 @@ impl Verifier {
         &self.trust_domain
     }
 
-    /// Replaces all rules.
+    /// Replaces all rules. Attestors are told of [`RuleSet::issuers`] first, so that no issuer of a new rule is
+    /// refused meanwhile.
     pub fn set_rules(&self, rules: RuleSet) {
         self.rules.store(Arc::new(rules));
     }

@@ -84,6 +84,12 @@ async fn the_key_says_which_algorithm() {
         let token = ec.sign_raw(&header(alg), &claims(&[]));
         assert_eq!(verify(&attestor, &token).await.unwrap_err(), Reason::EvidenceAlgorithm, "{alg}");
     }
+    let rsa = attestor_of(&RSA.jwks(), &[]);
+    for alg in ["RS384", "RS512", "PS256"] {
+        let token = RSA.sign_raw(&json!({ "alg": alg, "kid": "rsa-1" }).to_string(), &claims(&[]));
+        let refused = verify(&rsa, &token).await.unwrap_err();
+        assert_eq!(refused, Reason::EvidenceAlgorithm, "{alg}, where the key says RS256");
+    }
     let unsigned =
         format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#), URL_SAFE_NO_PAD.encode(claims(&[])));
     assert_eq!(verify(&attestor, &unsigned).await.unwrap_err(), Reason::EvidenceAlgorithm);
