@@ -113,6 +113,7 @@ pub struct Reader<'a> {
     path: String,
     notes: &'a Notes,
     known: RefCell<Vec<&'static str>>,
+    recorded: bool,
     overridable: bool,
 }
 
@@ -125,13 +126,14 @@ impl<'a> Reader<'a> {
             path: String::new(),
             notes,
             known: RefCell::default(),
+            recorded: false,
             overridable: false,
         }
     }
 
     /// The same, where variables of the environment come before the file, and values are recorded.
     pub fn overridable(doc: &'a Document<'a>, notes: &'a Notes) -> Self {
-        Self { overridable: true, ..Self::new(doc, notes) }
+        Self { recorded: true, overridable: true, ..Self::new(doc, notes) }
     }
 
     /// Whether the table is in the file.
@@ -289,6 +291,7 @@ impl<'a> Reader<'a> {
             path,
             notes: self.notes,
             known: RefCell::default(),
+            recorded: self.recorded,
             overridable: self.overridable,
         }
     }
@@ -298,7 +301,9 @@ impl<'a> Reader<'a> {
     }
 
     fn record(&self, key: &str, value: String, origin: Origin) {
-        self.notes.effective.borrow_mut().push(Effective { key: self.full(key), value, origin });
+        if self.recorded {
+            self.notes.effective.borrow_mut().push(Effective { key: self.full(key), value, origin });
+        }
     }
 
     fn look<T>(&self, key: &'static str, kind: impl Fn(&Value<'_>) -> Kinded<T>) -> Result<Option<T>, Told> {

@@ -283,6 +283,12 @@ fn the_environment_comes_first_and_effective_says_so() {
         shown("server.listen"),
         ("\"127.0.0.1:0\"".to_owned(), Origin::Environment("MAYFLY_CONFIG_SERVER_LISTEN".to_owned()))
     );
+    assert!(
+        matches!(shown("audit.sink[0].reserve"), (_, Origin::File(_, 29))),
+        "{:?}",
+        shown("audit.sink[0].reserve")
+    );
+    assert!(loaded.effective.iter().all(|e| !e.key.contains("spiffe_id")), "the file's own values alone");
     assert_eq!(shown("server.call_timeout"), ("\"30s\"".to_owned(), Origin::Default));
     assert!(matches!(shown("trust_domain"), (v, Origin::File(_, 1)) if v == "\"acme.internal\""));
 }

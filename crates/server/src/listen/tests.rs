@@ -220,7 +220,7 @@ async fn a_running_call_ends_well_while_the_server_drains() {
         go.notify_one();
     });
     assert_eq!(answer.unwrap().1.code(), Code::Ok);
-    f.stopped().await;
+    tokio::time::timeout(Duration::from_secs(5), f.stopped()).await.expect("nothing runs any more");
     assert!(client.call(CHECK, &[]).await.is_err());
 }
 
