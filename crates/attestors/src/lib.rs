@@ -14,3 +14,6 @@ pub use https::HttpsKeys;
 pub use jwks::KeySet;
 pub use keys::{KeySource, StaticKeys};
 pub use oidc::OidcAttestor;
+
+#[cfg(test)]
+mod tests;

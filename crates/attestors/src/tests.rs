@@ -6,13 +6,14 @@ use mayfly_attest::{
     Attested, Envelope, Evidence, NonceKeys, NonceScope, OnOtherKey, RawMatch, RawTrustRule, RuleSet,
     TrustRule, Verifier,
 };
-use mayfly_attestors::{OidcAttestor, StaticKeys};
 use mayfly_domain::{
     Generation, KeyAlg, PublicKey, Reason, Refusal, Secret, Thumbprint, TrustDomain, UnixMillis, envelope,
 };
 use mayfly_testkit::clock::TestClock;
 use mayfly_testkit::issuer::{GITHUB_ISSUER, GITLAB_ISSUER, Job, StandInIssuer};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
+
+use super::{OidcAttestor, StaticKeys};
 
 const NOW: UnixMillis = UnixMillis::from_secs(1_790_000_000);
 const RPC: &str = "mayfly.v1.WorkloadService/Mint";
