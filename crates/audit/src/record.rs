@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mayfly_domain::{
-    Audience, CredentialKind, Intent, LeaseId, OperatorName, Owners, PolicyId, ProfileName, Reason, Refusal,
-    RuleName, Scopes, SpiffeId, Subject, TaskId, TaskReason, Thumbprint, UnixMillis,
+    AcceptorName, Audience, CredentialKind, Intent, LeaseId, OperatorName, Owners, PolicyId, ProfileName,
+    Reason, Refusal, RuleName, Scopes, SpiffeId, Subject, TaskId, TaskReason, Thumbprint, UnixMillis,
 };
 use serde::{Serialize, Serializer};
 
@@ -215,6 +215,12 @@ pub struct Record {
     /// The operator's ticket.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ticket: Option<String>,
+    /// The acceptor that asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acceptor: Option<AcceptorName>,
+    /// The leases, where it is about many.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<LeaseId>,
     /// How many leases, where it is about many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u64>,
@@ -259,6 +265,8 @@ impl Record {
             subject: None,
             revocation: None,
             ticket: None,
+            acceptor: None,
+            leases: Vec::new(),
             count: None,
             evidence: None,
             peer: None,
@@ -289,6 +297,7 @@ impl Record {
         self.clipped = true;
         self.claims.clear();
         self.policies.truncate(64);
+        self.leases.truncate(256);
         self.detail = cut(&self.detail, 1024);
         self.request = cut(&self.request, 128);
         self.revocation = self.revocation.map(|t| cut(&t, 128));

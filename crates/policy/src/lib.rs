@@ -12,6 +12,7 @@ pub mod lint;
 pub mod profile;
 pub mod rules;
 mod slice;
+pub mod staff;
 pub mod testing;
 pub mod words;
 
@@ -26,5 +27,6 @@ pub use facts::{OperatorPrincipal, RenewClaim, WorkloadAction, WorkloadFacts};
 pub use lint::{Lint, Warning};
 pub use profile::{Profile, RawProfile, TokenProfile, TtlLimits};
 pub use rules::{Place, PolicyError};
+pub use staff::StaffEntry;
 pub use testing::PolicyTests;
 pub use words::SCHEMA;
