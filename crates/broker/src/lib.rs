@@ -1,1 +1,35 @@
-//! stub
+//! The use cases: issue, renew, check, revoke, complete. No transport, no store's client library.
+//!
+//! Everything that a broker decides goes through here, in one order: attest, permit, reserve, make, confirm,
+//! audit, answer. This crate must never know gRPC, HTTP, TLS or a configuration file.
+
+mod broker;
+mod call;
+mod check;
+mod copy;
+mod guard;
+mod init;
+mod issue;
+mod meter;
+mod operate;
+mod settings;
+mod staff;
+mod standing;
+mod tasks;
+mod workers;
+
+pub use broker::{Broker, BrokerParts, LOCAL_PROOF_LABEL, Running};
+pub use call::{Call, RequestId};
+pub use check::{CheckInput, Checked, Credential};
+pub use copy::SealedCopy;
+pub use init::{InitError, initialise};
+pub use issue::Issued;
+pub use meter::{Meter, NoMeter};
+pub use operate::{
+    BlockInput, KeyStep, ListInput, Listed, Named, RevocationState, RevokeInput, RevokeOutcome, ShownLease,
+    Status,
+};
+pub use settings::Settings;
+pub use staff::{Acceptor, AcceptorEntry, ClientCertificate, Operator, StaffIssued, StaffKind, StaffRequest};
+pub use standing::Standing;
+pub use tasks::{Completed, Released};

@@ -1,0 +1,356 @@
+//! The broker: what its use cases share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use mayfly_attest::envelope::{Envelope, Opened};
+use mayfly_attest::nonce::{NonceKeys, NonceScope};
+use mayfly_attest::verifier::Verifier;
+use mayfly_attest::{Attested, Evidence};
+use mayfly_audit::Audit;
+use mayfly_domain::time::SharedClock;
+use mayfly_domain::{AcceptorName, Reason, Refusal, SecretBytes, UnixMillis};
+use mayfly_lease::{Leases, StoreError, Survey};
+use mayfly_mint::{KeyRing, KeySet, Minter, ReplayWindow, Seal, TokenVerifier};
+use mayfly_policy::Engine;
+use tokio::sync::{Mutex, Notify, watch};
+
+use crate::call::Call;
+use crate::copy::{Content, SealedCopy};
+use crate::meter::Meter;
+use crate::settings::Settings;
+use crate::staff::AcceptorEntry;
+use crate::standing::Standing;
+
+/// The label under which the local socket's proof key is derived from the seal.
+pub const LOCAL_PROOF_LABEL: &str = "local socket";
+
+/// What a reload replaces, all or nothing: policies with profiles and operators, and the acceptors. Trust
+/// rules live in the verifier and are replaced in the same call.
+pub struct Running {
+    /// Policies, profiles, operators' groups.
+    pub engine: Engine,
+    /// Who may check what.
+    pub acceptors: BTreeMap<AcceptorName, AcceptorEntry>,
+    /// When it was loaded.
+    pub loaded: UnixMillis,
+}
+
+/// What a broker is made of.
+pub struct BrokerParts {
+    /// The deployment's settings.
+    pub settings: Settings,
+    /// Wall time.
+    pub clock: SharedClock,
+    /// The leases.
+    pub leases: Leases,
+    /// The verifier, with its trust rules.
+    pub verifier: Verifier,
+    /// Policies and the rest.
+    pub running: Running,
+    /// The seal.
+    pub seal: Seal,
+    /// The sealed copy.
+    pub copy: SealedCopy,
+    /// The keys: the store's, else the copy's.
+    pub keys: KeySet,
+    /// The audit.
+    pub audit: Audit,
+    /// The counts.
+    pub meter: Arc<dyn Meter>,
+}
+
+/// A broker.
+pub struct Broker {
+    settings: Settings,
+    clock: SharedClock,
+    leases: Leases,
+    verifier: Verifier,
+    running: ArcSwap<Running>,
+    reload_errors: ArcSwap<Vec<String>>,
+    seal: Seal,
+    copy: Mutex<SealedCopy>,
+    keys: ArcSwap<KeyRing>,
+    minter: Minter,
+    tokens: TokenVerifier,
+    replay: ReplayWindow,
+    audit: Audit,
+    meter: Arc<dyn Meter>,
+    standing: watch::Sender<Standing>,
+    guard: Notify,
+    sweeper: Notify,
+    server_changed: AtomicBool,
+    last_survey: ArcSwap<Option<Survey>>,
+    started: UnixMillis,
+    open_sweeps: AtomicU64,
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker").field("id", &self.settings.broker_id).finish_non_exhaustive()
+    }
+}
+
+impl Broker {
+    /// Puts a broker together. It serves nothing before its first look at the store.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the keys can't be used.
+    pub fn new(parts: BrokerParts) -> Result<Self, Refusal> {
+        let ring = key_ring(&parts.keys)?;
+        parts.verifier.set_nonce_keys(nonce_keys(&ring)?);
+        let started = parts.clock.now();
+        Ok(Self {
+            minter: Minter::new(parts.settings.issuer.clone()),
+            tokens: TokenVerifier::new(parts.settings.issuer.clone()),
+            replay: ReplayWindow::default(),
+            settings: parts.settings,
+            clock: parts.clock,
+            leases: parts.leases,
+            verifier: parts.verifier,
+            running: ArcSwap::from_pointee(parts.running),
+            reload_errors: ArcSwap::default(),
+            seal: parts.seal,
+            copy: Mutex::new(parts.copy),
+            keys: ArcSwap::from_pointee(ring),
+            audit: parts.audit,
+            meter: parts.meter,
+            standing: watch::Sender::new(Standing::Starting),
+            guard: Notify::new(),
+            sweeper: Notify::new(),
+            server_changed: AtomicBool::new(false),
+            last_survey: ArcSwap::from_pointee(None),
+            started,
+            open_sweeps: AtomicU64::new(0),
+        })
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
+    /// The present keys.
+    pub fn keys(&self) -> arc_swap::Guard<Arc<KeyRing>> {
+        self.keys.load()
+    }
+
+    /// The audit.
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// The verifier.
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    /// Where it stands; changes can be awaited.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Stops minting and accepting; revocations still work until the end.
+    pub fn drain(&self) {
+        self.stand(Standing::Draining);
+    }
+
+    /// Policies and the rest, as loaded last.
+    pub fn running(&self) -> arc_swap::Guard<Arc<Running>> {
+        self.running.load()
+    }
+
+    /// The key with which a caller on the local socket shows that it can open the seal.
+    ///
+    /// # Errors
+    /// `INTERNAL` where it can't be derived.
+    pub fn local_proof_key(&self) -> Result<SecretBytes, Refusal> {
+        self.seal.derive(LOCAL_PROOF_LABEL).map_err(|e| Refusal::new(Reason::Internal, e.to_string()))
+    }
+
+    /// Replaces trust rules, policies, profiles, operators and acceptors.
+    pub fn reload(&self, rules: mayfly_attest::ruleset::RuleSet, running: Running) {
+        self.verifier.set_rules(rules);
+        self.running.store(Arc::new(running));
+        self.reload_errors.store(Arc::default());
+        self.meter.reloaded(true);
+    }
+
+    /// Keeps what runs, and shows why the reload was refused.
+    pub fn reload_refused(&self, errors: Vec<String>) {
+        self.reload_errors.store(Arc::new(errors));
+        self.meter.reloaded(false);
+    }
+
+    /// Why the last reload was refused.
+    pub fn reload_errors(&self) -> Arc<Vec<String>> {
+        self.reload_errors.load_full()
+    }
+
+    /// A nonce for the next call, with its end.
+    ///
+    /// # Errors
+    /// A refusal where the broker does not serve.
+    pub fn nonce(&self) -> Result<(Vec<u8>, UnixMillis), Refusal> {
+        self.serving()?;
+        self.verifier.issue_nonce(&self.nonce_scope()?)
+    }
+
+    /// Opens an envelope for `rpc`: size, nonce, signature, in this order.
+    ///
+    /// # Errors
+    /// A refusal; nothing was spent or stored.
+    pub fn open(&self, rpc: &str, envelope: Envelope) -> Result<Opened, Refusal> {
+        // A task may be completed and a lease released while settings are unsafe; each use case asks again.
+        self.standing.borrow().revoking()?;
+        self.verifier.open(&self.nonce_scope()?, rpc, envelope)
+    }
+
+    pub(crate) async fn attest(
+        &self,
+        call: &Call,
+        opened: &Opened,
+        evidence: &Evidence,
+    ) -> Result<Attested, Refusal> {
+        self.verifier.attest(opened, evidence, call.peer).await
+    }
+
+    pub(crate) fn serving(&self) -> Result<(), Refusal> {
+        self.standing.borrow().serving()
+    }
+
+    pub(crate) fn revoking(&self) -> Result<(), Refusal> {
+        self.standing.borrow().revoking()
+    }
+
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    pub(crate) fn minter(&self) -> &Minter {
+        &self.minter
+    }
+
+    pub(crate) fn tokens(&self) -> &TokenVerifier {
+        &self.tokens
+    }
+
+    pub(crate) fn replay(&self) -> &ReplayWindow {
+        &self.replay
+    }
+
+    pub(crate) fn meter(&self) -> &dyn Meter {
+        self.meter.as_ref()
+    }
+
+    pub(crate) fn seal(&self) -> &Seal {
+        &self.seal
+    }
+
+    pub(crate) fn copy(&self) -> &Mutex<SealedCopy> {
+        &self.copy
+    }
+
+    pub(crate) fn started(&self) -> UnixMillis {
+        self.started
+    }
+
+    pub(crate) fn survey(&self) -> Arc<Option<Survey>> {
+        self.last_survey.load_full()
+    }
+
+    pub(crate) fn saw(&self, survey: &Survey) {
+        self.last_survey.store(Arc::new(Some(survey.clone())));
+    }
+
+    pub(crate) fn stand(&self, next: Standing) {
+        self.standing.send_if_modified(|now| {
+            if *now == next || (*now == Standing::Draining) {
+                return false;
+            }
+            tracing::info!(from = now.as_str(), to = next.as_str(), "standing");
+            *now = next;
+            true
+        });
+    }
+
+    pub(crate) fn wake_guard(&self) {
+        self.guard.notify_one();
+    }
+
+    pub(crate) fn guard_woken(&self) -> &Notify {
+        &self.guard
+    }
+
+    pub(crate) fn wake_sweeper(&self) {
+        self.sweeper.notify_one();
+    }
+
+    pub(crate) fn sweeper_woken(&self) -> &Notify {
+        &self.sweeper
+    }
+
+    pub(crate) fn open_sweeps(&self) -> &AtomicU64 {
+        &self.open_sweeps
+    }
+
+    pub(crate) fn server_changed(&self) {
+        self.server_changed.store(true, Ordering::Release);
+        self.stand(Standing::Settling);
+        self.wake_guard();
+    }
+
+    pub(crate) fn has_server_changed(&self) -> bool {
+        self.server_changed.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn server_settled(&self) {
+        self.server_changed.store(false, Ordering::Release);
+    }
+
+    /// Turns a store's error into a refusal, after the guard took note of it.
+    pub(crate) fn refused(&self, error: StoreError) -> Refusal {
+        self.note(&error);
+        error.into()
+    }
+
+    /// Serves with the copy's keys where they are newer than the present ones.
+    pub(crate) fn load_keys(&self, content: &Content) -> Result<(), Refusal> {
+        let Some((version, sealed)) = &content.keys else { return Ok(()) };
+        if *version <= self.keys.load().version() {
+            return Ok(());
+        }
+        let set =
+            KeySet::open(&self.seal, sealed).map_err(|e| Refusal::new(Reason::Internal, e.to_string()))?;
+        self.serve_with(&set)
+    }
+
+    pub(crate) fn serve_with(&self, set: &KeySet) -> Result<(), Refusal> {
+        let ring = key_ring(set)?;
+        self.verifier.set_nonce_keys(nonce_keys(&ring)?);
+        self.keys.store(Arc::new(ring));
+        Ok(())
+    }
+
+    fn nonce_scope(&self) -> Result<NonceScope, Refusal> {
+        let store = self.leases.store();
+        let Some(record) = store.generation() else { return Err(Reason::NotServing.into()) };
+        Ok(NonceScope { generation: record.generation, store: store.identity() })
+    }
+}
+
+fn key_ring(set: &KeySet) -> Result<KeyRing, Refusal> {
+    KeyRing::new(set).map_err(|e| Refusal::new(Reason::Internal, e.to_string()))
+}
+
+fn nonce_keys(ring: &KeyRing) -> Result<NonceKeys, Refusal> {
+    let keys = ring.nonce_keys().iter().map(|k| SecretBytes::new(k.expose().clone())).collect();
+    NonceKeys::new(keys).map_err(|e| Refusal::new(Reason::Internal, e.to_string()))
+}

@@ -1,0 +1,243 @@
+//! Operators and acceptors: who they are by their certificates, and how they get them.
+
+use mayfly_audit::{Kind, Record};
+use mayfly_domain::{
+    AcceptorName, Audience, CredentialId, CredentialKind, LeaseId, OperatorName, Owner, Owners, Reason,
+    Refusal, SpiffeId, Thumbprint, Ttl, UnixMillis, defaults,
+};
+use mayfly_lease::{CheckCommand, LeaseRecord};
+use mayfly_mint::x509;
+use mayfly_policy::{Authorized, Operate, OperatorAction, OperatorPrincipal, Staff, StaffEntry, Target};
+
+use crate::broker::Broker;
+use crate::call::{Call, random};
+
+/// An acceptor as the configuration names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptorEntry {
+    /// Who answers for it.
+    pub owner: Owner,
+    /// What it may check.
+    pub audiences: Vec<Audience>,
+}
+
+/// A client certificate that the transport has verified against the issuing CA of operators and acceptors.
+#[derive(Debug, Clone)]
+pub struct ClientCertificate {
+    /// Its SPIFFE ID.
+    pub id: SpiffeId,
+    /// Its serial: lease and counter.
+    pub credential: CredentialId,
+    /// Its key.
+    pub key: Thumbprint,
+}
+
+/// An operator whose certificate's lease is live.
+#[derive(Debug, Clone)]
+pub struct Operator {
+    /// Its name.
+    pub name: OperatorName,
+    key: Thumbprint,
+}
+
+/// An acceptor whose certificate's lease is live.
+#[derive(Debug, Clone)]
+pub struct Acceptor {
+    /// Its name.
+    pub name: AcceptorName,
+}
+
+/// Whose certificate is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StaffKind {
+    /// An operator's.
+    Operator(OperatorName),
+    /// An acceptor's.
+    Acceptor(AcceptorName),
+}
+
+/// A request for a certificate, by somebody who can open the seal.
+#[derive(Debug, Clone)]
+pub struct StaffRequest {
+    /// Whose.
+    pub kind: StaffKind,
+    /// The public key, as `SubjectPublicKeyInfo` in DER.
+    pub spki: Vec<u8>,
+    /// The life; none: the default of the kind.
+    pub ttl: Option<Ttl>,
+}
+
+/// An issued certificate.
+#[derive(Debug, Clone)]
+pub struct StaffIssued {
+    /// The leaf, then its issuing CA, as PEM.
+    pub certificate_pem: String,
+    /// Its lease.
+    pub lease: LeaseId,
+    /// Its hard expiry.
+    pub expires: UnixMillis,
+}
+
+const OPERATOR_PATH: &str = "/mayfly/operator/";
+const ACCEPTOR_PATH: &str = "/mayfly/acceptor/";
+
+impl Broker {
+    /// Who calls, as an operator: a certificate of the right kind whose lease is live now.
+    ///
+    /// # Errors
+    /// `CERTIFICATE_REQUIRED`, `CERTIFICATE_NOT_ALLOWED`, or the store's refusal.
+    pub async fn operator(&self, certificate: Option<&ClientCertificate>) -> Result<Operator, Refusal> {
+        let certificate = certificate.ok_or(Reason::CertificateRequired)?;
+        let name = self.staff_name(certificate, OPERATOR_PATH)?;
+        let name = OperatorName::parse(name).map_err(|_| Reason::CertificateNotAllowed)?;
+        self.live_staff(certificate, CredentialKind::Operator).await?;
+        Ok(Operator { name, key: certificate.key })
+    }
+
+    /// Who calls, as an acceptor: a certificate of the right kind, of a configured acceptor, whose lease is
+    /// live now.
+    ///
+    /// # Errors
+    /// `CERTIFICATE_REQUIRED`, `CERTIFICATE_NOT_ALLOWED`, or the store's refusal.
+    pub async fn acceptor(&self, certificate: Option<&ClientCertificate>) -> Result<Acceptor, Refusal> {
+        let certificate = certificate.ok_or(Reason::CertificateRequired)?;
+        let name = self.staff_name(certificate, ACCEPTOR_PATH)?;
+        let name = AcceptorName::parse(name).map_err(|_| Reason::CertificateNotAllowed)?;
+        if !self.running().acceptors.contains_key(&name) {
+            return Err(Refusal::new(
+                Reason::CertificateNotAllowed,
+                format!("no acceptor `{name}` is configured"),
+            ));
+        }
+        self.live_staff(certificate, CredentialKind::Acceptor).await?;
+        Ok(Acceptor { name })
+    }
+
+    fn staff_name<'c>(&self, certificate: &'c ClientCertificate, prefix: &str) -> Result<&'c str, Refusal> {
+        let of_ours = certificate.id.is_in(&self.settings().trust_domain);
+        certificate.id.path().strip_prefix(prefix).filter(|_| of_ours).ok_or_else(|| {
+            Refusal::new(
+                Reason::CertificateNotAllowed,
+                format!("`{}` is not below `{prefix}`", certificate.id),
+            )
+        })
+    }
+
+    async fn live_staff(
+        &self,
+        certificate: &ClientCertificate,
+        kind: CredentialKind,
+    ) -> Result<LeaseRecord, Refusal> {
+        let command = CheckCommand { id: certificate.credential.lease, observation: None };
+        let record = self.leases().store().check(&command).await.map_err(|e| {
+            let refusal = self.refused(e);
+            match refusal.reason.status() {
+                mayfly_domain::reason::Status::Unavailable | mayfly_domain::reason::Status::Internal => {
+                    refusal
+                }
+                _ => Refusal::new(Reason::CertificateNotAllowed, refusal.to_string()),
+            }
+        })?;
+        let matches = record.body.kind == kind
+            && record.body.workload == certificate.id
+            && record.body.key == certificate.key;
+        if matches { Ok(record) } else { Err(Reason::CertificateNotAllowed.into()) }
+    }
+
+    /// Asks policy whether `operator` may do `action` on `target`.
+    ///
+    /// # Errors
+    /// `POLICY_DENIED`, `CERTIFICATE_NOT_ALLOWED`.
+    pub(crate) fn permit(
+        &self,
+        call: &Call,
+        operator: &Operator,
+        action: OperatorAction,
+        target: Target,
+    ) -> Result<Authorized<Operate>, Refusal> {
+        let principal = OperatorPrincipal {
+            name: operator.name.clone(),
+            peer: call.peer,
+            key: operator.key.to_string(),
+            at: self.clock().now(),
+        };
+        self.running().engine.operate(&principal, action, target)
+    }
+
+    /// Issues an operator's or acceptor's certificate, leased. The caller has shown that it can open the
+    /// seal.
+    ///
+    /// # Errors
+    /// `NOT_FOUND` for a name that the configuration does not have; the key's or store's refusal.
+    pub async fn issue_staff(&self, call: &Call, request: &StaffRequest) -> Result<StaffIssued, Refusal> {
+        let timer = self.timer("certificate_issue");
+        let mut record = self.record(
+            call,
+            match request.kind {
+                StaffKind::Operator(_) => Kind::OperatorIssue,
+                StaffKind::Acceptor(_) => Kind::AcceptorIssue,
+            },
+        );
+        let outcome = self.issue_staff_audited(request, &mut record).await;
+        if let Err(refusal) = &outcome {
+            self.deny(record, refusal).await;
+        }
+        self.count(timer, outcome.as_ref().err());
+        outcome
+    }
+
+    async fn issue_staff_audited(
+        &self,
+        request: &StaffRequest,
+        record: &mut Record,
+    ) -> Result<StaffIssued, Refusal> {
+        self.serving()?;
+        let authorized = self.staff_grant(request)?;
+        let grant = authorized.grant();
+        record.workload = Some(grant.identity.clone());
+        record.owners = Some(grant.owners.clone());
+        record.credential = Some(grant.kind);
+        let key = x509::public_key(&request.spki)?.thumbprint();
+        record.key = Some(key);
+        let id = LeaseId::from_parts(self.clock().now(), &random());
+        let reserved = self.leases().reserve_staff(authorized, id, key).await?;
+        let pending = x509::staff_certificate(&self.keys(), reserved, &request.spki, self.clock().now())?;
+        let confirmed = self.leases().confirm(pending).await?;
+        record.lease = Some(id);
+        record.expires_ms = Some(confirmed.record().expires);
+        self.audit().record(record.clone()).await?;
+        let parts = confirmed.into_parts();
+        Ok(StaffIssued {
+            certificate_pem: parts.credential.chain_pem(),
+            lease: id,
+            expires: parts.credential.expires(),
+        })
+    }
+
+    fn staff_grant(&self, request: &StaffRequest) -> Result<Authorized<Staff>, Refusal> {
+        let running = self.running();
+        let too_long = |max: Ttl| {
+            Refusal::from(mayfly_domain::Invalid::new("ttl", "", format!("must be at most {max}")))
+        };
+        match &request.kind {
+            StaffKind::Operator(name) => {
+                let ttl = request.ttl.unwrap_or(defaults::OPERATOR_TTL);
+                if ttl > defaults::OPERATOR_TTL_MAX {
+                    return Err(too_long(defaults::OPERATOR_TTL_MAX));
+                }
+                running.engine.staff(StaffEntry::Operator(name), ttl)
+            }
+            StaffKind::Acceptor(name) => {
+                let ttl = request.ttl.unwrap_or(defaults::ACCEPTOR_TTL);
+                if ttl > defaults::ACCEPTOR_TTL {
+                    return Err(too_long(defaults::ACCEPTOR_TTL));
+                }
+                let entry = running.acceptors.get(name).ok_or_else(|| {
+                    Refusal::new(Reason::NotFound, format!("no acceptor `{name}` is configured"))
+                })?;
+                let owners = Owners::new([entry.owner.clone()])?;
+                running.engine.staff(StaffEntry::Acceptor { name, owners }, ttl)
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What a broker does by itself: watch the store, sweep, withdraw old keys.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use mayfly_audit::{Kind, Outcome, Record};
+use mayfly_domain::LeaseId;
+use mayfly_lease::sweep::{CLAIM_MS, SweepStep, step};
+
+use crate::broker::Broker;
+use crate::guard::TICK;
+
+/// How often the sweeper looks for jobs that nobody here started.
+const SWEEP_IDLE: Duration = Duration::from_secs(1);
+/// How often keys are looked at.
+const KEYS_IDLE: Duration = Duration::from_secs(30);
+
+impl Broker {
+    /// Runs the workers until `shutdown` is done. A step under way is finished.
+    pub async fn work(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
+        tokio::pin!(shutdown);
+        tokio::select! {
+            () = self.guard() => {}
+            () = self.sweeper() => {}
+            () = self.old_keys() => {}
+            () = &mut shutdown => {}
+        }
+    }
+
+    async fn guard(&self) {
+        loop {
+            self.look().await;
+            tokio::select! {
+                () = tokio::time::sleep(TICK) => {}
+                () = self.guard_woken().notified() => {}
+            }
+        }
+    }
+
+    async fn sweeper(&self) {
+        loop {
+            while self.sweep_one().await {}
+            tokio::select! {
+                () = tokio::time::sleep(SWEEP_IDLE) => {}
+                () = self.sweeper_woken().notified() => {}
+            }
+        }
+    }
+
+    /// Claims one job and sweeps it to its end; `false` where there was none or the store is away.
+    pub(crate) async fn sweep_one(&self) -> bool {
+        if self.revoking().is_err() {
+            return false;
+        }
+        let store = self.leases().store();
+        let mut job = match store.claim_job(CLAIM_MS).await {
+            Ok(Some(job)) => job,
+            Ok(None) => return false,
+            Err(e) => {
+                self.note(&e);
+                return false;
+            }
+        };
+        self.open_sweeps().fetch_add(1, Ordering::Relaxed);
+        let swept = loop {
+            match step(store.as_ref(), job).await {
+                Ok(SweepStep { job: next, ended }) => {
+                    self.swept(&next.id.to_string(), &ended).await;
+                    if next.done {
+                        tracing::info!(revocation = %next.id, ended = next.ended, "sweep complete");
+                        break true;
+                    }
+                    job = next;
+                    tokio::task::yield_now().await;
+                }
+                Err(e) => {
+                    tracing::warn!(error = %e, "a sweep stopped; it is resumed when its claim ends");
+                    self.note(&e);
+                    break false;
+                }
+            }
+        };
+        self.open_sweeps().fetch_sub(1, Ordering::Relaxed);
+        swept
+    }
+
+    async fn swept(&self, revocation: &str, ended: &[LeaseId]) {
+        if ended.is_empty() {
+            return;
+        }
+        self.meter().swept(u64::try_from(ended.len()).unwrap_or(u64::MAX));
+        let mut record = Record::new(Kind::Sweep, Outcome::Allowed);
+        record.revocation = Some(revocation.to_owned());
+        record.count = u64::try_from(ended.len()).ok();
+        record.leases = ended.to_vec();
+        self.audit().record_or_defer(record).await;
+    }
+
+    async fn old_keys(&self) {
+        loop {
+            tokio::time::sleep(KEYS_IDLE).await;
+            self.retire_finished_keys().await;
+        }
+    }
+}
