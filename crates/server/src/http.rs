@@ -24,9 +24,9 @@ use crate::deadline::{CallDeadline, allowed};
 use crate::lanes::{Call, Lane};
 use crate::limits::{Caller, Limiter};
 use crate::listen::Peer;
-use crate::request::RequestId;
 use crate::status::{reason, status};
 use crate::telemetry::Metrics;
+use mayfly_broker::RequestId;
 
 /// What a listener serves. Clones serve the same.
 ///

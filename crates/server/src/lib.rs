@@ -1,13 +1,22 @@
 //! The broker as a server: configuration, transport, and the one place where everything is wired.
 
+pub mod compose;
 pub mod config;
+mod convert;
 pub mod deadline;
 pub mod http;
 pub mod lanes;
 pub mod limits;
 pub mod listen;
+pub mod local;
 pub mod published;
-pub mod request;
+
+mod redis;
+pub mod reload;
+pub mod run;
+pub mod services;
+pub mod signals;
+pub mod staff;
 pub mod status;
 pub mod telemetry;
 pub mod tls;

@@ -10,7 +10,7 @@ use mayfly_domain::{Reason, Refusal};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::request::RequestId;
+use mayfly_broker::RequestId;
 
 /// The domain of every `google.rpc.ErrorInfo` that a broker sends.
 pub const DOMAIN: &str = "mayfly";
@@ -53,6 +53,17 @@ pub fn code(reason: Reason) -> Code {
 pub fn reason(status: &Status) -> Option<Reason> {
     let info = status.get_details_error_info()?;
     if info.domain == DOMAIN { Reason::parse(&info.reason) } else { None }
+}
+
+/// What a status of another broker's service told.
+pub(crate) fn refusal(status: &Status) -> Refusal {
+    let reason = reason(status).unwrap_or(Reason::BrokerUnreachable);
+    let problem = status.get_details_error_info().and_then(|info| info.metadata.get("problem").cloned());
+    let refusal = Refusal::new(reason, status.message());
+    match problem {
+        Some(problem) => refusal.fact("problem", problem),
+        None => refusal,
+    }
 }
 
 #[cfg(test)]

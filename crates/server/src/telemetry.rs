@@ -3,6 +3,7 @@
 //! No token, key, password or evidence may reach a log field or a label; labels take a bounded number of
 //! values.
 
+mod meter;
 mod metrics;
 mod plain;
 
@@ -12,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use meter::MetricsMeter;
 pub use metrics::{Metrics, Turned};
 pub use plain::{Readiness, serve_plain};
 

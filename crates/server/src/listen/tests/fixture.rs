@@ -104,7 +104,7 @@ impl tower::Service<Request<tonic::body::Body>> for Slow {
         let this = self.clone();
         Box::pin(async move {
             let peer = request.extensions().get::<Peer>().unwrap().clone();
-            assert!(request.extensions().get::<crate::request::RequestId>().is_some());
+            assert!(request.extensions().get::<mayfly_broker::RequestId>().is_some());
             assert!(request.extensions().get::<crate::deadline::CallDeadline>().is_some());
             if request.headers().contains_key("close") {
                 peer.connection.close();

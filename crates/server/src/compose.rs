@@ -1,0 +1,241 @@
+//! The one place where everything is wired: a valid configuration becomes a broker.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use mayfly_attest::verifier::Verifier;
+use mayfly_attestors::https::HttpsKeys;
+use mayfly_attestors::keys::{KeySource, StaticKeys};
+use mayfly_attestors::oidc::OidcAttestor;
+use mayfly_audit::{Audit, AuditConfig, SyncMode};
+use mayfly_broker::{AcceptorEntry, Broker, BrokerParts, Meter, Running, SealedCopy, Settings};
+use mayfly_domain::time::SharedClock;
+use mayfly_domain::{Reason, Refusal, Secret, UnixMillis, defaults};
+use mayfly_lease::proof::{HolderQuota, MintLimits};
+use mayfly_lease::{LeaseStore, Leases};
+use mayfly_mint::{KeySet, Seal};
+use mayfly_store::embedded::EmbeddedStore;
+
+use crate::config::{self, AuditSync, Loaded};
+
+/// The embedded store's file in the state directory.
+const STORE_FILE: &str = "mayfly.redb";
+/// The audit file, where the configuration names none.
+const AUDIT_FILE: &str = "audit.jsonl";
+/// The reserve for audit records of revocations.
+const RESERVE_FILE: &str = "audit.reserve";
+/// The longest passphrase, in octets.
+const PASSPHRASE_MAX: usize = 1024;
+
+/// Where the keys of OIDC issuers come from.
+#[derive(Debug, Clone)]
+pub enum IssuerKeys {
+    /// From the issuers, over HTTPS.
+    Https(HttpsKeys),
+    /// Given: the stand-in issuer of `mayfly dev` and tests.
+    Given(StaticKeys),
+}
+
+/// A broker with what its server needs besides.
+pub struct Composed {
+    /// The broker.
+    pub broker: Arc<Broker>,
+    /// The attestor, whose issuers a reload replaces.
+    pub attestor: Arc<OidcAttestor>,
+    /// The settings.
+    pub settings: config::Settings,
+}
+
+/// Wires a broker. It does not serve before its first look at the store.
+///
+/// # Errors
+/// A refusal that says what is missing: a seal that does not open, a store that can't be reached and no copy
+/// of the keys, a file that another process holds.
+pub async fn compose(
+    loaded: Loaded,
+    keys: &IssuerKeys,
+    meter: Arc<dyn Meter>,
+    clock: &SharedClock,
+) -> Result<Composed, Refusal> {
+    let Loaded { settings, rules, engine, acceptors, .. } = loaded;
+    private_directory(&settings.state_dir)?;
+    let seal = open_seal(&settings)?;
+    let copy = SealedCopy::open(&settings.state_dir, &seal)?;
+    let store = open_store(&settings, clock).await?;
+    let key_set = key_set(store.as_ref(), &copy, &seal).await?;
+    let source: Arc<dyn KeySource> = match keys {
+        IssuerKeys::Https(source) => Arc::new(source.clone()),
+        IssuerKeys::Given(source) => Arc::new(source.clone()),
+    };
+    let attestor = Arc::new(OidcAttestor::new(source));
+    attestor.set_issuers(rules.issuers());
+    let verifier = Verifier::new(settings.trust_domain.clone(), attestor.clone(), clock.clone());
+    verifier.set_rules(rules);
+    let audit_file = settings.audit.file.clone().unwrap_or_else(|| settings.state_dir.join(AUDIT_FILE));
+    let audit = AuditConfig {
+        path: audit_file.clone(),
+        reserve: settings.state_dir.join(RESERVE_FILE),
+        reserve_octets: settings.audit.reserve,
+        sync: match settings.audit.sync {
+            AuditSync::Group => SyncMode::Batch,
+            AuditSync::Each => SyncMode::Each,
+        },
+        queue: AuditConfig::QUEUE,
+    };
+    let audit = Audit::open(&audit, clock.clone())
+        .map_err(|e| Refusal::new(Reason::ConfigInvalid, e.to_string()).fact("problem", e.to_string()))?;
+    let broker = Broker::new(BrokerParts {
+        leases: Leases::new(store, settings.trust_domain.clone()),
+        settings: broker_settings(&settings, audit_file),
+        clock: clock.clone(),
+        verifier,
+        running: running(engine, acceptors, clock.now()),
+        seal,
+        copy,
+        keys: key_set,
+        audit,
+        meter,
+    })?;
+    Ok(Composed { broker: Arc::new(broker), attestor, settings })
+}
+
+/// What a reload replaces.
+pub(crate) fn running(
+    engine: mayfly_policy::Engine,
+    acceptors: Vec<config::Acceptor>,
+    now: UnixMillis,
+) -> Running {
+    let acceptors: BTreeMap<_, _> = acceptors
+        .into_iter()
+        .map(|a| (a.name, AcceptorEntry { owner: a.owner, audiences: a.audiences }))
+        .collect();
+    Running { engine, acceptors, loaded: now }
+}
+
+/// Opens the store that the configuration names.
+///
+/// # Errors
+/// `CONFIG_INVALID`, `STORE_UNAVAILABLE`.
+pub async fn open_store(
+    settings: &config::Settings,
+    clock: &SharedClock,
+) -> Result<Arc<dyn LeaseStore>, Refusal> {
+    match &settings.store {
+        config::Store::Embedded => {
+            let store =
+                EmbeddedStore::open(settings.state_dir.join(STORE_FILE), clock.clone()).map_err(|e| {
+                    Refusal::new(Reason::StoreUnavailable, e.to_string()).fact("problem", e.to_string())
+                })?;
+            Ok(Arc::new(store))
+        }
+        config::Store::Redis(redis) => crate::redis::open(redis, clock).await,
+    }
+}
+
+/// Opens the seal that the configuration names.
+///
+/// # Errors
+/// `CONFIG_INVALID` says what is wrong with it; never what it holds.
+pub fn open_seal(settings: &config::Settings) -> Result<Seal, Refusal> {
+    let fail = |e: String| Refusal::new(Reason::ConfigInvalid, e.clone()).fact("problem", e);
+    match &settings.seal {
+        config::Seal::File(path) => Seal::from_file(path).map_err(|e| fail(e.to_string())),
+        config::Seal::Environment(name) => {
+            let value = std::env::var(name).map_err(|_| fail(format!("the variable `{name}` is not set")))?;
+            Seal::from_env_value(&Secret::new(value)).map_err(|e| fail(e.to_string()))
+        }
+        config::Seal::PassphraseFile(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| fail(format!("{}: {e}", path.display())))?;
+            if text.len() > PASSPHRASE_MAX {
+                return Err(fail(format!("{}: longer than {PASSPHRASE_MAX} octets", path.display())));
+            }
+            let text = Secret::new(text);
+            let line = Secret::new(text.expose().trim_end_matches(['\r', '\n']).to_owned());
+            Seal::from_passphrase(line).map_err(|e| fail(e.to_string()))
+        }
+    }
+}
+
+/// Makes a directory that only this user enters.
+pub(crate) fn private_directory(path: &Path) -> Result<(), Refusal> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|e| {
+        let what = format!("{}: {e}", path.display());
+        Refusal::new(Reason::ConfigInvalid, what.clone()).fact("problem", what)
+    })
+}
+
+async fn key_set(store: &dyn LeaseStore, copy: &SealedCopy, seal: &Seal) -> Result<KeySet, Refusal> {
+    let stored = match store.keys().await {
+        Ok(found) => found,
+        Err(e) if copy.content().keys.is_none() => return Err(e.into()),
+        Err(e) => {
+            tracing::warn!(error = %e, "the store can't be read; starting with the sealed copy's keys");
+            None
+        }
+    };
+    let copied = copy.content().keys.clone();
+    let newest = match (stored, copied) {
+        (Some(s), Some(c)) if c.0 > s.0 => c,
+        (Some(s), _) => s,
+        (None, Some(c)) => c,
+        (None, None) => return Err(Reason::StoreHolding.into()),
+    };
+    KeySet::open(seal, &newest.1)
+        .map_err(|e| Refusal::new(Reason::ConfigInvalid, e.to_string()).fact("problem", e.to_string()))
+}
+
+fn broker_settings(settings: &config::Settings, audit_file: std::path::PathBuf) -> Settings {
+    let quota = &settings.quota;
+    let ttl = &settings.ttl;
+    Settings {
+        trust_domain: settings.trust_domain.clone(),
+        issuer: settings.public_url.clone(),
+        broker_id: broker_id(settings),
+        limits: MintLimits {
+            token_lineage: ttl.lineage_token,
+            workload: HolderQuota {
+                live_leases: quota.workload_live_leases,
+                mints_per_min: quota.workload_mints_per_min,
+                burst: quota.workload_mint_burst,
+            },
+            owner: HolderQuota {
+                live_leases: quota.owner_live_leases,
+                mints_per_min: quota.owner_mints_per_min,
+                burst: quota.owner_mints_per_min,
+            },
+            evidence_life: defaults::EVIDENCE_LIFE_MAX,
+        },
+        lineage_max: ttl.lineage_max,
+        longest_life: longest_life(settings),
+        accepted_risks: match &settings.store {
+            config::Store::Embedded => Vec::new(),
+            config::Store::Redis(redis) => redis.accept_risks.clone(),
+        },
+        audit_file,
+        skew_ms: defaults::SKEW_MS,
+    }
+}
+
+/// This broker's id: the configuration's, else the machine's name.
+pub(crate) fn broker_id(settings: &config::Settings) -> String {
+    settings.broker.as_ref().map_or_else(
+        || {
+            let name = rustix::system::uname().nodename().to_string_lossy().to_ascii_lowercase();
+            let id: String = name
+                .chars()
+                .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.'))
+                .take(64)
+                .collect();
+            if id.is_empty() { "broker".to_owned() } else { id }
+        },
+        ToString::to_string,
+    )
+}
+
+/// The longest life of a lineage or of bearer evidence: how long fences are kept.
+pub(crate) fn longest_life(settings: &config::Settings) -> mayfly_domain::Ttl {
+    settings.ttl.lineage_max.max(defaults::EVIDENCE_LIFE_MAX)
+}

@@ -1,0 +1,77 @@
+//! `AcceptorService`.
+
+use mayfly_broker::{CheckInput, Checked, Credential};
+use mayfly_domain::{LeaseId, Reason, Refusal, defaults};
+use mayfly_proto::v1;
+use mayfly_proto::v1::acceptor_service_server::AcceptorService;
+use tonic::{Request, Response, Status};
+
+use super::{Shared, answer, context};
+
+/// `AcceptorService` over a broker.
+#[derive(Debug, Clone)]
+pub struct Acceptors(pub Shared);
+
+#[tonic::async_trait]
+impl AcceptorService for Acceptors {
+    async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
+        let context = context(&self.0, &request);
+        let outcome = async {
+            let acceptor = self.0.acceptor(context.certificate.as_ref()).await?;
+            let input = input(request.into_inner())?;
+            let checked = self.0.check(&context.call, &acceptor, &input).await?;
+            Ok(response(&checked, context.call.request.to_string()))
+        };
+        let outcome = outcome.await;
+        answer(&context, outcome)
+    }
+}
+
+fn input(wire: v1::CheckRequest) -> Result<CheckInput, Refusal> {
+    let bounded =
+        wire.method.len() <= 32 && wire.url.len() <= 2_048 && wire.dpop.len() <= defaults::TOKEN_OCTETS_MAX;
+    if !bounded {
+        return Err(Reason::TooLarge.into());
+    }
+    let credential = match wire.credential {
+        Some(v1::check_request::Credential::Lease(id)) => Credential::Lease(LeaseId::parse(&id)?),
+        Some(v1::check_request::Credential::Token(token)) => Credential::Token(token),
+        None => {
+            return Err(mayfly_domain::Invalid::new("credential", "", "must be a lease or a token").into());
+        }
+    };
+    Ok(CheckInput {
+        credential,
+        dpop: (!wire.dpop.is_empty()).then_some(wire.dpop),
+        method: wire.method,
+        url: wire.url,
+    })
+}
+
+fn response(checked: &Checked, request: String) -> v1::CheckResponse {
+    match checked {
+        Checked::Refused(refusal) => v1::CheckResponse {
+            accepted: false,
+            reason: refusal.reason.as_str().to_owned(),
+            request,
+            ..v1::CheckResponse::default()
+        },
+        Checked::Accepted(record) => {
+            let body = &record.body;
+            v1::CheckResponse {
+                accepted: true,
+                reason: String::new(),
+                lease: record.id.to_string(),
+                workload: body.workload.to_string(),
+                owners: body.owners.iter().map(ToString::to_string).collect(),
+                task: body.task.as_ref().map(ToString::to_string).unwrap_or_default(),
+                intent: body.intent.as_ref().map(ToString::to_string).unwrap_or_default(),
+                profile: body.profile.as_ref().map(ToString::to_string).unwrap_or_default(),
+                scopes: body.scopes.iter().map(ToString::to_string).collect(),
+                expires_ms: record.expires.0,
+                reuse_ms: 0,
+                request,
+            }
+        }
+    }
+}
