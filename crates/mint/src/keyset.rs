@@ -16,6 +16,9 @@ mod stored;
 
 /// The seal's purpose under which key sets are kept.
 pub const PURPOSE: &str = "keyset";
+/// How much later than the others a broker may hear of an activation and sign with the old key until then, in
+/// milliseconds.
+pub const ACTIVATION_LAG_MS: u64 = 600_000;
 
 /// Why a key set could not be made, changed or opened.
 #[derive(Debug, thiserror::Error)]
@@ -307,7 +310,9 @@ impl KeySet {
 /// Until when a token that the key signed may be accepted somewhere. A prepared key has signed nothing.
 fn in_use_until(key: &TokenKeyInfo) -> UnixMillis {
     match key.state {
-        KeyState::Retiring => key.since.plus(TOKEN_TTL_MAX.as_millis()).plus(SKEW_MAX_MS),
+        KeyState::Retiring => {
+            key.since.plus(ACTIVATION_LAG_MS).plus(TOKEN_TTL_MAX.as_millis()).plus(SKEW_MAX_MS)
+        }
         KeyState::Prepared | KeyState::Active => UnixMillis(0),
     }
 }

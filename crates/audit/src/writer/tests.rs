@@ -27,6 +27,8 @@ impl Clock for Fixed {
 struct Faults {
     /// Writes get half through and then find no room.
     full: AtomicBool,
+    /// The file can't be cut to what was good.
+    no_cut: AtomicBool,
     /// Writes to the file's beginning fail: a reserve can't be emptied.
     no_header: AtomicBool,
     /// A write waits until the test drops the other end.
@@ -53,6 +55,9 @@ impl Disk for Faulty {
         self.0.write_at(buf, at)
     }
     fn cut(&self, len: u64) -> io::Result<()> {
+        if self.1.no_cut.load(Relaxed) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
         self.0.cut(len)
     }
     fn sync(&self) -> io::Result<()> {
@@ -188,6 +193,22 @@ async fn a_full_disk_refuses_mints_and_defers_revocations() {
     assert_eq!((fixture.verified().records, fixture.verified().deferred), (6, 2));
     let first = &fixture.lines()[2];
     assert_eq!((&first["time_ms"], &first["deferred"]), (&7.into(), &true.into()));
+}
+
+#[tokio::test]
+async fn half_a_line_that_could_not_be_cut_off_goes_before_the_next_write() {
+    let fixture = Fixture::new();
+    let (audit, log, _) = fixture.faulty();
+    log.full.store(true, Relaxed);
+    log.no_cut.store(true, Relaxed);
+    assert!(refused(&audit, &"long".repeat(500)).await);
+    assert!(fixture.verified().unfinished > 0);
+    assert_eq!(audit.record_or_defer(revoke("a")).await, Stored::Deferred);
+    log.full.store(false, Relaxed);
+    log.no_cut.store(false, Relaxed);
+    until(&audit, |c| c.pending == 0).await;
+    assert_eq!(fixture.details(), ["a"]);
+    assert_eq!(fixture.verified().unfinished, 0);
 }
 
 #[tokio::test]

@@ -38,7 +38,7 @@ fn a_rotation_prepares_activates_and_retires_when_nobody_is_refused() {
     assert_eq!((active.version(), states(&active)), (3, vec![Retiring, Active]));
     assert_eq!(active.prepare(None, NOW).unwrap().token_keys().last().unwrap().alg, KeyAlg::Ed25519);
 
-    let last = NOW.plus(TOKEN_TTL_MAX.as_millis() + SKEW_MAX_MS);
+    let last = NOW.plus(ACTIVATION_LAG_MS + TOKEN_TTL_MAX.as_millis() + SKEW_MAX_MS);
     for early in [NOW, last.minus(1)] {
         let refused = active.retire(&old, early, LiveTokens::Spare);
         assert!(matches!(refused, Err(KeySetError::StillInUse { .. })), "{refused:?}");
