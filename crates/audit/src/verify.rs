@@ -173,6 +173,20 @@ mod tests {
         forged.insert(2, line);
         assert_eq!(line_of(&forged), 4);
 
+        // A line of another chain with the number that is due.
+        let mut other = Vec::new();
+        push_line(&mut other, Head { seq: 2, hash: [7; 32] }, br#""kind":"mint""#, Late::No);
+        let mut replaced = lines.clone();
+        replaced[2] = other;
+        assert_eq!(line_of(&replaced), 3);
+
+        // A line that names the right one before it and claims another number.
+        let mut other = Vec::new();
+        push_line(&mut other, Head { seq: 9, ..before }, br#""kind":"mint""#, Late::No);
+        let mut renumbered = lines.clone();
+        renumbered[2] = other;
+        assert_eq!(line_of(&renumbered), 3);
+
         let mut headless = lines;
         headless[0] = b"{}\n".to_vec();
         assert_eq!(line_of(&headless), 1);

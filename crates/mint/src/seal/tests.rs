@@ -14,7 +14,9 @@ fn what_is_sealed_opens_with_its_key_and_purpose_only() {
     let sealed = seal.seal("keyset", 3, &text("the content")).unwrap();
     let (version, content) = seal.open("keyset", &sealed).unwrap();
     assert_eq!((version, content.expose().as_slice()), (3, b"the content".as_slice()));
-    assert!(matches!(seal.open("gates", &sealed), Err(SealError::Altered)));
+    for other in ["gates", "keyse\u{20}", "keyset\0", ""] {
+        assert!(matches!(seal.open(other, &sealed), Err(SealError::Altered)), "{other:?}");
+    }
     assert!(matches!(Seal::from_key(&[8; 32]).open("keyset", &sealed), Err(SealError::WrongKey)));
     assert!(!sealed.windows(7).any(|w| w == b"content"));
     assert_ne!(sealed, seal.seal("keyset", 3, &text("the content")).unwrap(), "a nonce was used twice");
