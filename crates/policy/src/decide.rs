@@ -16,7 +16,11 @@ use crate::authorized::{
 use crate::decision::{Decision, Granted, PolicyFailure};
 use crate::engine::{Engine, Prepared, Verdict};
 use crate::facts::{Ask, OperatorPrincipal, Proven, RenewClaim, Who, WorkloadAction, WorkloadFacts};
+use crate::slice::Slice;
 use crate::words::{self, WordsError};
+
+#[cfg(test)]
+mod tests;
 
 impl Engine {
     /// Permits a mint: the profile, one of its intents, some of its scopes, and a life that is the least of
@@ -91,7 +95,7 @@ impl Engine {
                 format!("the configuration has no operator `{}`", operator.name),
             ));
         };
-        match self.judge_operator(operator, groups, action, target) {
+        match self.judge_operator(operator, groups, action, target, |slice| &slice.policies) {
             Ok(verdict) if verdict.allowed => {
                 Decision { answer: Ok(()), decided_by: verdict.decided_by, failed: verdict.failed }
             }
@@ -103,12 +107,14 @@ impl Engine {
         }
     }
 
-    fn judge_operator(
-        &self,
+    /// Judges by the policies that `choose` gives for a slice: its own, or in a test the full set.
+    pub(crate) fn judge_operator<'e>(
+        &'e self,
         operator: &OperatorPrincipal,
         groups: &[mayfly_domain::GroupName],
         action: OperatorAction,
         target: &Target,
+        choose: impl Fn(&'e Slice) -> &'e cedar_policy::PolicySet,
     ) -> Result<Verdict, WordsError> {
         let find = |name: &mayfly_domain::ProfileName| {
             self.profile(name).and_then(|p| self.words.profile_entity(p).ok())
@@ -129,7 +135,7 @@ impl Engine {
         let request = words::request(principal.uid(), self.words.action(action.as_str()), resource, context)?;
         entities.push(principal);
         let entities = words::with_entities(&Entities::empty(), entities)?;
-        Ok(self.ask(&slice.policies, &request, &entities))
+        Ok(self.ask(choose(slice), &request, &entities))
     }
 
     fn attested(&self, facts: &AttestedFacts, ask: &Ask<'_>) -> Decision<Granted> {

@@ -14,6 +14,9 @@ use crate::facts::{Ask, Who, WorkloadAction, WorkloadFacts};
 use crate::rules::{Place, Rule, nearest};
 use crate::words::{self, WordsError};
 
+#[cfg(test)]
+mod tests;
+
 /// The most permits that an explanation shows.
 const NEAREST_MAX: usize = 5;
 

@@ -8,6 +8,8 @@ pub mod decision;
 pub mod engine;
 pub mod explain;
 pub mod facts;
+#[cfg(test)]
+mod fixture;
 pub mod lint;
 pub mod profile;
 pub mod rules;

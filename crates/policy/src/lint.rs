@@ -13,6 +13,9 @@ use crate::engine::Engine;
 use crate::facts::WorkloadAction;
 use crate::rules::{Place, Rule, nearest};
 
+#[cfg(test)]
+mod tests;
+
 /// A kind of warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -11,6 +11,9 @@ use miette::Diagnostic;
 
 use crate::words::Words;
 
+#[cfg(test)]
+mod tests;
+
 /// The annotations that a policy may carry.
 const ANNOTATIONS: [&str; 4] = ["id", "max_ttl", "advice", "public"];
 

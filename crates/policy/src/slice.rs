@@ -12,6 +12,9 @@ use cedar_policy::{
 
 use crate::rules::Rule;
 
+#[cfg(test)]
+mod tests;
+
 /// Some of the rules, ready to be asked.
 #[derive(Debug, Default)]
 pub(crate) struct Slice {

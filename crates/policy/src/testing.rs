@@ -7,13 +7,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mayfly_domain::{
-    Environment, Intent, OperatorName, Owner, Owners, PolicyId, ProfileName, Reason, Scope, Scopes, SpiffeId,
-    Subject, TaskId, Ttl, UnixMillis,
+    Dimension, Environment, Intent, OperatorName, Owner, Owners, PolicyId, ProfileName, Reason, Scope,
+    Scopes, SpiffeId, Subject, TaskId, Ttl, UnixMillis,
 };
 
 use crate::authorized::{Claimed, OperatorAction, Target};
 use crate::engine::Engine;
 use crate::facts::{OperatorPrincipal, WorkloadAction, WorkloadFacts};
+
+#[cfg(test)]
+mod tests;
 
 /// A file of tests.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
@@ -89,11 +92,21 @@ pub struct TestOperator {
     /// What.
     pub action: TestAction,
     /// On what.
-    pub on: Subject,
+    pub on: TestTarget,
     /// Where the call comes from.
     pub peer: Option<IpAddr>,
     /// When, in RFC 3339; missing: 2026-01-01T00:00:00Z.
     pub at: Option<String>,
+}
+
+/// What an operator names, such as `{ dimension = "owner", value = "team:payments" }`.
+#[derive(Debug, Clone, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TestTarget {
+    /// The dimension.
+    pub dimension: Dimension,
+    /// Its value.
+    pub value: String,
 }
 
 /// An operator's action by its name in policies.
@@ -252,7 +265,8 @@ impl TestOperator {
             key: String::new(),
             at: moment(self.at.as_deref())?,
         };
-        let decision = engine.what_if_operator(&operator, self.action.0, &Target::Subject(self.on.clone()));
+        let on = Subject::parse(self.on.dimension, &self.on.value).map_err(|e| e.to_string())?;
+        let decision = engine.what_if_operator(&operator, self.action.0, &Target::Subject(on));
         Ok(Answer { refusal: decision.answer.err(), ttl: None, decided_by: decision.decided_by })
     }
 }

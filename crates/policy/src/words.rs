@@ -14,6 +14,9 @@ use crate::authorized::Target;
 use crate::facts::{Proven, Who};
 use crate::profile::Profile;
 
+#[cfg(test)]
+mod tests;
+
 /// The schema that every policy is validated against.
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 

@@ -27,9 +27,8 @@ impl Default for TtlLimits {
     }
 }
 
-/// A profile's file. Empty text stands for a missing key; [`Profile::compile`] says which are required.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// A profile's file, whose form its reader looked at. Empty text stands for a missing key; [`Profile::compile`] says which are required.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawProfile {
     /// Its name.
     pub name: String,
@@ -45,8 +44,7 @@ pub struct RawProfile {
     pub environment: Option<String>,
     /// The intents that a task may have.
     pub intents: Vec<String>,
-    /// When a person should look at it again: `YYYY-MM-DD`, as text or as a TOML date.
-    #[serde(deserialize_with = "date")]
+    /// When a person should look at it again: `YYYY-MM-DD`.
     pub review_by: Option<String>,
     /// The token that it grants.
     pub token: Option<RawToken>,
@@ -55,8 +53,7 @@ pub struct RawProfile {
 }
 
 /// `[token]` of a profile's file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawToken {
     /// The one audience.
     pub audience: String,
@@ -73,8 +70,7 @@ pub struct RawToken {
 }
 
 /// `token.ttl`: lives such as `15m`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawTtl {
     /// The life where the workload asks for none; missing: the configuration's, or `max` where that is less.
     pub default: Option<String>,
@@ -83,33 +79,17 @@ pub struct RawTtl {
 }
 
 /// `[quota]` of a profile's file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawQuota {
     /// Each workload's.
     pub workload: RawWorkloadQuota,
 }
 
 /// `[quota.workload]` of a profile's file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawWorkloadQuota {
     /// The most live leases of one workload.
     pub live_leases: Option<i64>,
-}
-
-/// A TOML date arrives as a map with its text as the only value.
-fn date<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
-    #[derive(serde::Deserialize)]
-    #[serde(untagged)]
-    enum Form {
-        Text(String),
-        Date(std::collections::BTreeMap<String, String>),
-    }
-    Ok(match <Form as serde::Deserialize>::deserialize(d)? {
-        Form::Text(text) => Some(text),
-        Form::Date(map) => map.into_values().next(),
-    })
 }
 
 /// Collects mistakes; a missing value means that one was noted.

@@ -1,0 +1,128 @@
+//! What the tests of this crate share: the example configuration, and facts to ask it about.
+
+use std::collections::BTreeMap;
+
+use mayfly_domain::{
+    GroupName, OperatorName, Owner, Owners, ProfileName, Scope, Scopes, SpiffeId, Ttl, UnixMillis,
+};
+
+use crate::profile::{RawProfile, RawToken, RawTtl};
+use crate::*;
+
+/// The policies of the documentation, word for word.
+pub(crate) const PAYMENTS: &str = r#"
+@id("payments-deploy")
+@max_ttl("15m")
+permit (
+  principal is Mayfly::Workload in Mayfly::Owner::"team:payments",
+  action in [Mayfly::Action::"mint", Mayfly::Action::"renew"],
+  resource == Mayfly::Profile::"payments-deploy"
+) when {
+  context.claimed.intent == "deploy:payments" &&
+  principal.hasTag("ref") && principal.getTag("ref") like "refs/tags/v*"
+};
+
+@id("environments-stay-apart")
+@advice("the trust rule of this workload must say environment = \"production\"")
+forbid (principal is Mayfly::Workload, action, resource is Mayfly::Profile)
+when { resource.environment == "production" }
+unless { principal has environment && principal.environment == "production" };
+
+@id("responder")
+permit (
+  principal is Mayfly::Operator in Mayfly::Group::"oncall",
+  action in [Mayfly::Action::"list", Mayfly::Action::"revoke", Mayfly::Action::"block", Mayfly::Action::"audit"],
+  resource
+);
+"#;
+
+pub(crate) fn raw(name: &str) -> RawProfile {
+    RawProfile {
+        name: name.into(),
+        summary: "deploy payments to the production cluster".into(),
+        kind: "token".into(),
+        integration: "k8s-prod".into(),
+        owner: "team:platform".into(),
+        environment: Some("production".into()),
+        intents: vec!["deploy:payments".into(), "rollback:payments".into()],
+        token: Some(RawToken {
+            audience: "https://deploy.acme.internal".into(),
+            scopes: vec!["deploy:read".into(), "deploy:write".into()],
+            ttl: RawTtl { default: Some("5m".into()), max: Some("15m".into()) },
+            acceptors: "feed".into(),
+            ..RawToken::default()
+        }),
+        ..RawProfile::default()
+    }
+}
+
+pub(crate) fn profile(name: &str, change: impl FnOnce(&mut RawProfile)) -> Profile {
+    let mut raw = raw(name);
+    change(&mut raw);
+    Profile::compile(&raw, TtlLimits::default()).unwrap()
+}
+
+pub(crate) fn load(policies: &[&str], profiles: Vec<Profile>) -> Result<Engine, Vec<PolicyError>> {
+    let files: Vec<(String, String)> =
+        policies.iter().enumerate().map(|(n, text)| (format!("{n}.cedar"), (*text).to_owned())).collect();
+    let operators = BTreeMap::from([
+        (OperatorName::parse("dana").unwrap(), vec![GroupName::parse("oncall").unwrap()]),
+        (OperatorName::parse("kim").unwrap(), vec![GroupName::parse("audit").unwrap()]),
+    ]);
+    Engine::load("acme.internal".parse().unwrap(), &files, profiles, operators)
+}
+
+/// The example's profile with the given policies.
+pub(crate) fn engine(policies: &[&str]) -> Engine {
+    load(policies, vec![profile("payments-deploy", |_| ())]).unwrap()
+}
+
+/// The job that the example permits.
+pub(crate) fn job() -> WorkloadFacts {
+    WorkloadFacts {
+        workload: SpiffeId::parse("spiffe://acme.internal/ci/payments/deploy").unwrap(),
+        owners: owners(&["team:payments", "user:alice"]),
+        environment: Some("production".parse().unwrap()),
+        attestation: "oidc".into(),
+        key: "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k".into(),
+        tags: BTreeMap::from([("ref".into(), "refs/tags/v1.2".into())]),
+        task: Some("gh-1-1".parse().unwrap()),
+        peer: Some("10.1.2.3".parse().unwrap()),
+        at: UnixMillis(1_767_225_600_000),
+    }
+}
+
+pub(crate) fn owners(names: &[&str]) -> Owners {
+    Owners::new(names.iter().map(|o| Owner::parse(o).unwrap())).unwrap()
+}
+
+pub(crate) fn scopes(names: &[&str]) -> Scopes {
+    Scopes::new(names.iter().map(|s| Scope::parse(s).unwrap())).unwrap()
+}
+
+pub(crate) fn claim(profile: &str, intent: &str) -> Claimed {
+    Claimed {
+        profile: ProfileName::parse(profile).unwrap(),
+        intent: (!intent.is_empty()).then(|| intent.parse().unwrap()),
+        reason: None,
+        ttl: None,
+        scopes: Scopes::default(),
+    }
+}
+
+pub(crate) fn deploy() -> Claimed {
+    claim("payments-deploy", "deploy:payments")
+}
+
+pub(crate) fn ttl(text: &str) -> Ttl {
+    Ttl::parse(text).unwrap()
+}
+
+pub(crate) fn operator(name: &str) -> OperatorPrincipal {
+    OperatorPrincipal {
+        name: OperatorName::parse(name).unwrap(),
+        peer: Some("192.0.2.1".parse().unwrap()),
+        key: "key".into(),
+        at: UnixMillis(1_767_225_600_000),
+    }
+}

@@ -1,0 +1,85 @@
+use super::*;
+use crate::fixture::*;
+
+const FILE: &str = r#"
+[[test]]
+name = "a release tag may deploy"
+expect = "allow"
+decided_by = ["payments-deploy"]
+max_ttl = "15m"
+[test.workload]
+id = "/ci/payments/deploy"
+owners = ["team:payments"]
+environment = "production"
+tags = { ref = "refs/tags/v1" }
+profile = "payments-deploy"
+intent = "deploy:payments"
+ttl = "1h"
+
+[[test]]
+name = "a branch may not"
+expect = "deny"
+reason = "PROFILE_NOT_ALLOWED"
+decided_by = []
+[test.workload]
+id = "spiffe://acme.internal/ci/payments/deploy"
+owners = ["team:payments"]
+environment = "production"
+tags = { ref = "refs/heads/main" }
+at = "2026-07-01T12:00:00Z"
+profile = "payments-deploy"
+intent = "deploy:payments"
+
+[[test]]
+name = "on call may revoke an owner"
+expect = "allow"
+decided_by = ["responder"]
+operator = { name = "dana", action = "revoke", on = { dimension = "owner", value = "team:payments" } }
+"#;
+
+#[test]
+fn a_file_of_tests_passes() {
+    let tests: PolicyTests = toml::from_str(FILE).unwrap();
+    let outcomes = tests.run(&engine(&[PAYMENTS]));
+    assert_eq!(outcomes.len(), 3);
+    for outcome in outcomes {
+        assert_eq!(outcome.problems, Vec::<String>::new(), "{}", outcome.name);
+    }
+}
+
+#[test]
+fn each_expectation_can_fail() {
+    for (from, to, problem) in [
+        ("expect = \"allow\"", "expect = \"deny\"", "expected deny"),
+        ("refs/tags/v1", "refs/heads/v1", "expected allow"),
+        ("[\"payments-deploy\"]", "[\"other\"]", "expected the decision of `other`"),
+        ("max_ttl = \"15m\"", "max_ttl = \"14m\"", "at most 14m, was 15m"),
+        ("max_ttl = \"15m\"", "max_ttl = \"long\"", "`max_ttl`"),
+        ("\"PROFILE_NOT_ALLOWED\"", "\"BLOCKED\"", "expected BLOCKED"),
+        ("\"PROFILE_NOT_ALLOWED\"", "\"NOPE\"", "there is no `NOPE`"),
+        ("id = \"/ci", "id = \"//ci", "SPIFFE ID"),
+        ("12:00:00Z", "noon", "`at`"),
+        ("\"dana\"", "\"kim\"", "POLICY_DENIED"),
+    ] {
+        assert!(FILE.contains(from), "{from}");
+        let tests: PolicyTests = toml::from_str(&FILE.replacen(from, to, 1)).unwrap();
+        let problems: Vec<String> =
+            tests.run(&engine(&[PAYMENTS])).into_iter().flat_map(|o| o.problems).collect();
+        assert!(problems.iter().any(|p| p.contains(problem)), "{to}: {problems:?}");
+    }
+}
+
+#[test]
+fn a_malformed_file_is_refused() {
+    for (from, to) in [
+        ("expect = \"allow\"", "expects = \"allow\""),
+        ("action = \"revoke\"", "action = \"explode\""),
+        ("dimension = \"owner\"", "dimension = \"colour\""),
+        ("[\"team:payments\"]", "[\"nobody\"]"),
+    ] {
+        assert!(toml::from_str::<PolicyTests>(&FILE.replacen(from, to, 1)).is_err(), "{to}");
+    }
+    let both = "[[test]]\nname = \"x\"\nexpect = \"deny\"\n";
+    let tests: PolicyTests = toml::from_str(both).unwrap();
+    assert!(tests.run(&engine(&[]))[0].problems[0].contains("exactly one"));
+}
