@@ -262,10 +262,7 @@ fn conditions(m: &mut Mistakes, raw: &[(String, RawMatch)], preset: &Preset) -> 
             continue;
         }
         if texts.iter().any(|t| t.contains('*')) {
-            m.add(
-                &key,
-                "`*` is no pattern: write the whole text, `{ prefix = \"…\" }` or `{ one_of = […] }`",
-            );
+            m.add(&key, "`*` is no pattern: write the whole text, `{ prefix = \"…\" }` or a list of texts");
             continue;
         }
         let test = match wanted {

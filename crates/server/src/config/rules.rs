@@ -8,7 +8,7 @@ use mayfly_domain::TrustDomain;
 use toml::de::DeValue;
 
 use super::document::{Document, Value};
-use super::kinds::{Kinded, Wrong, date, flag, list, text, wrong};
+use super::kinds::{Kinded, date, flag, list, text, wrong};
 use super::reader::{Notes, Reader};
 
 const TEXT_MAX: usize = 1_024;
@@ -80,19 +80,18 @@ fn pairs<T>(r: &Reader<'_>, key: &'static str, kind: impl Fn(&Value<'_>) -> Kind
     all
 }
 
-/// `"exact"`, `{ prefix = "…" }` or `{ one_of = ["…"] }`.
+/// `"exact"`, `{ prefix = "…" }` or a list of exact texts.
 fn matched(value: &Value<'_>) -> Kinded<RawMatch> {
-    const FORMS: &str = "must be text, `{ prefix = \"…\" }` or `{ one_of = [\"…\"] }`";
+    const FORMS: &str = "must be text, `{ prefix = \"…\" }` or a list of texts";
     match value.get_ref() {
         DeValue::String(_) => text(TEXT_MAX)(value).map(RawMatch::Exact),
+        DeValue::Array(_) => list(LIST_MAX, text(TEXT_MAX))(value).map(RawMatch::OneOf),
         DeValue::Table(table) => {
             let mut entries = table.iter();
             match (entries.next(), entries.next()) {
-                (Some((key, inner)), None) => match &**key.get_ref() {
-                    "prefix" => text(TEXT_MAX)(inner).map(RawMatch::Prefix),
-                    "one_of" => list(LIST_MAX, text(TEXT_MAX))(inner).map(RawMatch::OneOf),
-                    _ => Err(vec![Wrong { span: Some(key.span()), message: FORMS.to_owned() }]),
-                },
+                (Some((key, prefix)), None) if key.get_ref() == "prefix" => {
+                    text(TEXT_MAX)(prefix).map(RawMatch::Prefix)
+                }
                 _ => wrong(FORMS),
             }
         }

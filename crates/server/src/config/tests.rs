@@ -167,11 +167,14 @@ repository_id = '1'
 #[test]
 fn a_rule_is_told_by_line() {
     assert_eq!(load_files(LEAST, &[("trust/r.toml", RULE)]).unwrap().rules.rules().len(), 1);
+    let listed = RULE.replace("= '1'", "= ['1', '2']");
+    assert_eq!(load_files(LEAST, &[("trust/r.toml", &listed)]).unwrap().rules.rules().len(), 1);
     for (from, to, problem) in [
+        ("= '1'", "= ['1', 2]", "trust/r.toml:6: match.repository_id: must be text in quotes"),
         (
             "= '1'",
             "= 1",
-            "trust/r.toml:6: match.repository_id: must be text, `{ prefix = \"…\" }` or `{ one_of = [\"…\"] }`",
+            "trust/r.toml:6: match.repository_id: must be text, `{ prefix = \"…\" }` or a list of texts",
         ),
         ("= '1'", "= { suffix = '1' }", "trust/r.toml:6: match.repository_id: must be text, `{ prefix"),
         ("preset", "prest", "trust/r.toml:2: prest: unknown key; did you mean `preset`?"),
