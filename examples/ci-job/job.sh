@@ -7,7 +7,7 @@
 set -eu
 : "${PROFILE:?}" "${INTENT:?}" "${API_URL:?}"
 
-mayfly task start --intent "$INTENT" --reason "${REASON:-}"
+mayfly task start --intent "$INTENT" --reason "${REASON:-a CI job}"
 
 # Whatever happens below, the task ends with the job, and all that was minted for it ends with the task.
 complete() {
@@ -21,7 +21,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # The token stays in this shell: it is never an argument, where every process of the machine could read it.
-token=$(mayfly mint token --profile "$PROFILE" --intent "$INTENT")
+# In GitHub Actions the runner is told to mask it, too.
+token=$(mayfly mint token --profile "$PROFILE" --intent "$INTENT" ${GITHUB_ACTIONS:+--mask})
 
 # It is bound to this job's key, so each request carries a proof for its own method and URL.
 proof=$(printf '%s' "$token" | mayfly proof POST "$API_URL")
