@@ -33,12 +33,24 @@ pub(crate) fn mayfly() -> &'static Path {
             Some("debug") | None => "dev",
             Some(name) => name,
         };
-        let status = Command::new(env!("CARGO"))
+        let mut cargo = Command::new(env!("CARGO"));
+        // What Cargo told this test about its own package would make ring's build script run again, and all
+        // above ring be built twice.
+        for (name, _) in std::env::vars_os() {
+            let name = name.to_string_lossy();
+            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"]
+                .iter()
+                .any(|p| name.starts_with(p))
+            {
+                cargo.env_remove(&*name);
+            }
+        }
+        let status = cargo
             .args([
                 "build",
                 "--quiet",
                 "--locked",
-                "-p",
+                "--workspace",
                 "mayfly-cli",
                 "--bin",
                 "mayfly",
