@@ -46,17 +46,8 @@ pub(crate) fn mayfly() -> &'static Path {
             }
         }
         let status = cargo
-            .args([
-                "build",
-                "--quiet",
-                "--locked",
-                "--workspace",
-                "mayfly-cli",
-                "--bin",
-                "mayfly",
-                "--profile",
-                profile,
-            ])
+            .args("build --quiet --locked --workspace --bin mayfly --profile".split(' '))
+            .arg(profile)
             .arg("--target-dir")
             .arg(profile_dir.parent().unwrap())
             .current_dir(root())
