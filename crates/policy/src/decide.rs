@@ -4,18 +4,21 @@
 //! have, and a wrong intent or scope of one that it may not have are the same refusal. What else differs
 //! between them (which policies a slice holds) is microseconds of work.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use cedar_policy::Entities;
+use cedar_policy::{Entities, PolicySet};
 use mayfly_attest::{Attested, AttestedFacts};
-use mayfly_domain::{Deadline, Intent, PolicyId, Reason, Refusal, defaults};
+use mayfly_domain::{Deadline, Intent, PolicyId, Reason, Refusal, Scopes, defaults};
 
 use crate::authorized::{
     Authorized, Claimed, Grant, Mint, Operate, OperatorAction, OperatorGrant, Renew, Target, TaskAct,
 };
+use crate::case::Case;
 use crate::decision::{Decision, Granted, PolicyFailure};
 use crate::engine::{Engine, Prepared, Verdict};
 use crate::facts::{Ask, OperatorPrincipal, Proven, RenewClaim, Who, WorkloadAction, WorkloadFacts};
+use crate::profile::Profile;
 use crate::slice::Slice;
 use crate::words::{self, WordsError};
 
@@ -114,7 +117,7 @@ impl Engine {
         groups: &[mayfly_domain::GroupName],
         action: OperatorAction,
         target: &Target,
-        choose: impl Fn(&'e Slice) -> &'e cedar_policy::PolicySet,
+        choose: impl Fn(&'e Slice) -> &'e PolicySet,
     ) -> Result<Verdict, WordsError> {
         let find = |name: &mayfly_domain::ProfileName| {
             self.profile(name).and_then(|p| self.words.profile_entity(p).ok())
@@ -152,18 +155,95 @@ impl Engine {
         &'e self,
         who: &Who<'_>,
         ask: &Ask<'_>,
-        choose: impl Fn(&'e Prepared) -> &'e cedar_policy::PolicySet,
+        choose: impl Fn(&'e Prepared) -> &'e PolicySet,
     ) -> Decision<Granted> {
         let prepared = self.profiles.get(ask.profile).unwrap_or(&self.decoy);
-        let case = match Case::new(self, who, ask, prepared, choose(prepared)) {
-            Ok(case) => case,
-            Err(e) => return refused(e.into()),
-        };
-        let answer = match &prepared.profile {
-            Some(profile) => case.of_profile(profile),
-            None => case.of_nothing(),
-        };
+        let policies = choose(prepared);
+        let answer = Case::new(self, who, ask).and_then(|case| match case.profile() {
+            Some(profile) => self.decide_profile(&case, policies, profile),
+            None => self.decide_nothing(&case, policies),
+        });
         answer.unwrap_or_else(|e| refused(e.into()))
+    }
+
+    fn judge(
+        &self,
+        case: &Case<'_>,
+        policies: &PolicySet,
+        intent: &str,
+        scopes: &Scopes,
+    ) -> Result<Verdict, WordsError> {
+        Ok(self.ask(policies, &case.request(intent, scopes)?, &case.entities))
+    }
+
+    /// A profile that does not exist is asked like one that does, and refused whatever the answer.
+    fn decide_nothing(&self, case: &Case<'_>, policies: &PolicySet) -> Result<Decision<Granted>, WordsError> {
+        let intent = case.ask.intent.map_or("", Intent::as_str);
+        let mut verdict = self.judge(case, policies, intent, case.scopes())?;
+        if verdict.allowed {
+            verdict.decided_by.clear();
+        }
+        let mut decision = self.denied(Reason::ProfileNotAllowed, &case.what(), verdict);
+        if let Err(refusal) = &mut decision.answer {
+            refusal.detail = format!("there is no profile `{}`", case.ask.profile);
+        }
+        Ok(decision)
+    }
+
+    fn decide_profile(
+        &self,
+        case: &Case<'_>,
+        policies: &PolicySet,
+        profile: &Arc<Profile>,
+    ) -> Result<Decision<Granted>, WordsError> {
+        let all = &profile.token.scopes;
+        // Scopes that the profile does not grant are spoken of only where it is permitted with its own.
+        let scopes = if case.in_scope() { case.scopes() } else { all };
+        let Some(intent) = case.intent() else {
+            return self.decide_intents(case, policies, profile, scopes);
+        };
+        let verdict = self.judge(case, policies, intent.as_str(), scopes)?;
+        if !verdict.allowed {
+            return Ok(self.denied(Reason::ProfileNotAllowed, &case.what(), verdict));
+        }
+        if !case.in_scope() {
+            let detail = format!("{}: a scope is not among `{}`", case.what(), all.joined());
+            return Ok(refused(Refusal::new(Reason::ScopeNotAllowed, detail).fact("scopes", all.joined())));
+        }
+        let ttl = self.max_ttl(&verdict.decided_by).map_or(case.ttl(), |max| case.ttl().min(max));
+        let granted =
+            Granted { profile: profile.clone(), intent: intent.clone(), ttl, scopes: scopes.clone() };
+        Ok(Decision { answer: Ok(granted), decided_by: verdict.decided_by, failed: verdict.failed })
+    }
+
+    /// No intent of the profile's was asked for: the workload is told so, and which it may have, where it may
+    /// have any.
+    fn decide_intents(
+        &self,
+        case: &Case<'_>,
+        policies: &PolicySet,
+        profile: &Profile,
+        scopes: &Scopes,
+    ) -> Result<Decision<Granted>, WordsError> {
+        let mut permitted = Vec::new();
+        let mut first_denial = None;
+        for intent in &profile.intents {
+            let verdict = self.judge(case, policies, intent.as_str(), scopes)?;
+            if verdict.allowed {
+                permitted.push(intent.as_str());
+            } else if first_denial.is_none() {
+                first_denial = Some(verdict);
+            }
+        }
+        if let (true, Some(verdict)) = (permitted.is_empty(), first_denial) {
+            return Ok(self.denied(Reason::ProfileNotAllowed, &case.what(), verdict));
+        }
+        let detail = match case.ask.intent {
+            Some(asked) => format!("{}: the intent `{asked}` is not listed", case.what()),
+            None => format!("{}: it lists {} intents and none was named", case.what(), profile.intents.len()),
+        };
+        let refusal = Refusal::new(Reason::IntentNotAllowed, detail);
+        Ok(refused(refusal.fact("intents", permitted.join(", "))))
     }
 
     /// A refusal with its particulars for operators, and the advice that its policies make public.
@@ -192,132 +272,6 @@ impl Engine {
             parts.push(format!("{what}: no policy permits it"));
         }
         parts.join("; ")
-    }
-}
-
-/// One workload's question, with the data that all its variants share.
-struct Case<'a> {
-    engine: &'a Engine,
-    who: &'a Who<'a>,
-    ask: &'a Ask<'a>,
-    prepared: &'a Prepared,
-    policies: &'a cedar_policy::PolicySet,
-    principal: cedar_policy::EntityUid,
-    entities: Entities,
-}
-
-impl<'a> Case<'a> {
-    fn new(
-        engine: &'a Engine,
-        who: &'a Who<'a>,
-        ask: &'a Ask<'a>,
-        prepared: &'a Prepared,
-        policies: &'a cedar_policy::PolicySet,
-    ) -> Result<Self, WordsError> {
-        let principal = engine.words.workload_entity(who)?;
-        let uid = principal.uid();
-        let entities = words::with_entities(&prepared.entities, [principal])?;
-        Ok(Self { engine, who, ask, prepared, policies, principal: uid, entities })
-    }
-
-    fn judge(
-        &self,
-        intent: &str,
-        ttl_s: u32,
-        scopes: &mayfly_domain::Scopes,
-        audience: &str,
-    ) -> Result<Verdict, WordsError> {
-        let words = &self.engine.words;
-        let context = words.workload_context(&self.who.proven, intent, ttl_s, scopes, audience)?;
-        let action = words.action(self.ask.action.as_str());
-        let request = words::request(self.principal.clone(), action, self.prepared.uid.clone(), context)?;
-        Ok(self.engine.ask(self.policies, &request, &self.entities))
-    }
-
-    fn what(&self) -> String {
-        format!("`{}` of profile `{}`", self.ask.action.as_str(), self.ask.profile)
-    }
-
-    fn denied(&self, verdict: Verdict) -> Decision<Granted> {
-        self.engine.denied(Reason::ProfileNotAllowed, &self.what(), verdict)
-    }
-
-    /// A profile that does not exist is asked like one that does, and refused whatever the answer.
-    fn of_nothing(&self) -> Result<Decision<Granted>, WordsError> {
-        let ttl = self.ask.ttl.unwrap_or(defaults::TOKEN_TTL).min(defaults::TOKEN_TTL_MAX);
-        let intent = self.ask.intent.map_or("", Intent::as_str);
-        let mut verdict = self.judge(intent, ttl.as_secs(), self.ask.scopes, "")?;
-        if verdict.allowed {
-            verdict.decided_by.clear();
-        }
-        let mut decision = self.denied(verdict);
-        if let Err(refusal) = &mut decision.answer {
-            refusal.detail = format!("there is no profile `{}`", self.ask.profile);
-        }
-        Ok(decision)
-    }
-
-    fn of_profile(&self, profile: &std::sync::Arc<crate::Profile>) -> Result<Decision<Granted>, WordsError> {
-        let token = &profile.token;
-        let ttl = self.ask.ttl.unwrap_or(token.ttl).min(token.ttl_max);
-        let intent = match (self.ask.intent, profile.intents.as_slice()) {
-            (Some(asked), listed) => listed.iter().find(|i| *i == asked),
-            (None, [only]) => Some(only),
-            (None, _) => None,
-        };
-        let in_scope = self.ask.scopes.is_subset(&token.scopes);
-        let scopes = if self.ask.scopes.is_empty() || !in_scope { &token.scopes } else { self.ask.scopes };
-        let ask =
-            |intent: &Intent| self.judge(intent.as_str(), ttl.as_secs(), scopes, token.audience.as_str());
-
-        if let Some(intent) = intent {
-            let verdict = ask(intent)?;
-            if !verdict.allowed {
-                return Ok(self.denied(verdict));
-            }
-            if !in_scope {
-                let detail = format!("{}: a scope is not among `{}`", self.what(), token.scopes.joined());
-                let refusal = Refusal::new(Reason::ScopeNotAllowed, detail);
-                return Ok(refused(refusal.fact("scopes", token.scopes.joined())));
-            }
-            let ttl = self.engine.max_ttl(&verdict.decided_by).map_or(ttl, |max| ttl.min(max));
-            let granted =
-                Granted { profile: profile.clone(), intent: intent.clone(), ttl, scopes: scopes.clone() };
-            return Ok(Decision {
-                answer: Ok(granted),
-                decided_by: verdict.decided_by,
-                failed: verdict.failed,
-            });
-        }
-        self.of_no_intent(profile, ask)
-    }
-
-    /// No intent of the profile's was asked for: the workload is told so, and which it may have, where it may
-    /// have any.
-    fn of_no_intent(
-        &self,
-        profile: &crate::Profile,
-        ask: impl Fn(&Intent) -> Result<Verdict, WordsError>,
-    ) -> Result<Decision<Granted>, WordsError> {
-        let mut permitted = Vec::new();
-        let mut first_denial = None;
-        for intent in &profile.intents {
-            let verdict = ask(intent)?;
-            if verdict.allowed {
-                permitted.push(intent.as_str());
-            } else if first_denial.is_none() {
-                first_denial = Some(verdict);
-            }
-        }
-        if let (true, Some(verdict)) = (permitted.is_empty(), first_denial) {
-            return Ok(self.denied(verdict));
-        }
-        let detail = match self.ask.intent {
-            Some(asked) => format!("{}: the intent `{asked}` is not listed", self.what()),
-            None => format!("{}: it lists {} intents and none was named", self.what(), profile.intents.len()),
-        };
-        let refusal = Refusal::new(Reason::IntentNotAllowed, detail);
-        Ok(refused(refusal.fact("intents", permitted.join(", "))))
     }
 }
 

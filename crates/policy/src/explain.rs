@@ -4,15 +4,15 @@
 //! module must never evaluate an expression by itself.
 
 use cedar_policy::{Entities, Policy, PolicySet, Request};
-use mayfly_domain::{Intent, PolicyId, defaults};
+use mayfly_domain::{Intent, PolicyId};
 use serde_json::{Value as Json, json};
 
 use crate::authorized::Claimed;
+use crate::case::Case;
 use crate::decision::{Decision, Granted};
-use crate::engine::{Engine, Prepared, Verdict};
+use crate::engine::{Engine, Verdict};
 use crate::facts::{Ask, Who, WorkloadAction, WorkloadFacts};
 use crate::rules::{Place, Rule, nearest};
-use crate::words::{self, WordsError};
 
 #[cfg(test)]
 mod tests;
@@ -104,42 +104,18 @@ impl Engine {
         };
         let mut missed = Vec::new();
         if !decision.is_allowed()
-            && let Ok((request, entities)) = self.asked(&who, &ask, prepared)
+            && let Ok(case) = Case::new(self, &who, &ask)
+            // The request as it was made, whether or not the profile lists its intent and scopes.
+            && let Ok(request) =
+                case.request(ask.intent.or(case.intent()).map_or("", Intent::as_str), case.scopes())
         {
             let slice = prepared.slice(action);
             let permits = slice.rules.iter().filter_map(|n| self.rules.get(*n)).filter(|r| r.is_permit());
-            missed.extend(permits.filter_map(|rule| self.missed(rule, &request, &entities)));
+            missed.extend(permits.filter_map(|rule| self.missed(rule, &request, &case.entities)));
         }
         missed.sort_by(|a, b| b.held.cmp(&a.held).then_with(|| a.policy.cmp(&b.policy)));
         missed.truncate(NEAREST_MAX);
         Explanation { decision, deciding, nearest: missed, meant: None }
-    }
-
-    /// The request as it was made, whether or not the profile lists its intent and scopes.
-    fn asked(
-        &self,
-        who: &Who<'_>,
-        ask: &Ask<'_>,
-        prepared: &Prepared,
-    ) -> Result<(Request, Entities), WordsError> {
-        let principal = self.words.workload_entity(who)?;
-        let uid = principal.uid();
-        let entities = words::with_entities(&prepared.entities, [principal])?;
-        let profile = prepared.profile.as_deref();
-        let only = profile.and_then(|p| match p.intents.as_slice() {
-            [only] => Some(only),
-            _ => None,
-        });
-        let intent = ask.intent.or(only).map_or("", Intent::as_str);
-        let token = profile.map(|p| &p.token);
-        let (default, max) =
-            token.map_or((defaults::TOKEN_TTL, defaults::TOKEN_TTL_MAX), |t| (t.ttl, t.ttl_max));
-        let ttl = ask.ttl.unwrap_or(default).min(max);
-        let scopes = token.map(|t| &t.scopes).filter(|_| ask.scopes.is_empty()).unwrap_or(ask.scopes);
-        let audience = token.map_or("", |t| t.audience.as_str());
-        let context = self.words.workload_context(&who.proven, intent, ttl.as_secs(), scopes, audience)?;
-        let action = self.words.action(ask.action.as_str());
-        Ok((words::request(uid, action, prepared.uid.clone(), context)?, entities))
     }
 
     fn missed(&self, rule: &Rule, request: &Request, entities: &Entities) -> Option<Missed> {

@@ -3,6 +3,7 @@
 //! Default deny; any evaluation error denies. This crate must never read files, know a store or mint.
 
 pub mod authorized;
+mod case;
 mod decide;
 pub mod decision;
 pub mod engine;
