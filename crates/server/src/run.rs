@@ -33,14 +33,32 @@ use crate::tls::Tls;
 /// How often the broker looks whether its certificate or keys want replacing.
 const UPKEEP: Duration = Duration::from_millis(500);
 
+/// The bound sockets of a server.
+#[derive(Debug)]
+pub struct Listeners {
+    /// gRPC and HTTPS.
+    pub grpc: TcpListener,
+    /// Metrics and health in plain HTTP.
+    pub plain: TcpListener,
+}
+
+impl Listeners {
+    /// Binds what the configuration names.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` names the address.
+    pub async fn bind(server: &config::Server) -> Result<Self, Refusal> {
+        Ok(Self { grpc: bind(server.listen).await?, plain: bind(server.metrics_listen).await? })
+    }
+}
+
 /// A server that is bound but not running yet.
 pub struct Bound {
     composed: Composed,
     keys: IssuerKeys,
     clock: SharedClock,
     metrics: Metrics,
-    listener: TcpListener,
-    plain: TcpListener,
+    listeners: Listeners,
     config_file: Option<PathBuf>,
 }
 
@@ -55,13 +73,25 @@ impl Bound {
         clock: SharedClock,
         config_file: Option<PathBuf>,
     ) -> Result<Self, Refusal> {
+        let listeners = Listeners::bind(&loaded.settings.server).await?;
+        Self::with_listeners(loaded, keys, clock, config_file, listeners).await
+    }
+
+    /// As [`Bound::new`], on sockets that are bound already.
+    ///
+    /// # Errors
+    /// A refusal that says what is missing.
+    pub async fn with_listeners(
+        loaded: Loaded,
+        keys: IssuerKeys,
+        clock: SharedClock,
+        config_file: Option<PathBuf>,
+        listeners: Listeners,
+    ) -> Result<Self, Refusal> {
         let metrics = Metrics::default();
         let meter = Arc::new(MetricsMeter::new(&metrics));
-        let server = loaded.settings.server.clone();
         let composed = compose(loaded, &keys, meter, &clock).await?;
-        let listener = bind(server.listen).await?;
-        let plain = bind(server.metrics_listen).await?;
-        Ok(Self { composed, keys, clock, metrics, listener, plain, config_file })
+        Ok(Self { composed, keys, clock, metrics, listeners, config_file })
     }
 
     /// The broker.
@@ -74,7 +104,7 @@ impl Bound {
     /// # Errors
     /// `INTERNAL` where the system does not tell.
     pub fn address(&self) -> Result<SocketAddr, Refusal> {
-        self.listener.local_addr().map_err(|e| Refusal::new(Reason::Internal, e.to_string()))
+        self.listeners.grpc.local_addr().map_err(|e| Refusal::new(Reason::Internal, e.to_string()))
     }
 
     /// Where metrics and health are served in plain HTTP.
@@ -82,7 +112,7 @@ impl Bound {
     /// # Errors
     /// `INTERNAL` where the system does not tell.
     pub fn plain_address(&self) -> Result<SocketAddr, Refusal> {
-        self.plain.local_addr().map_err(|e| Refusal::new(Reason::Internal, e.to_string()))
+        self.listeners.plain.local_addr().map_err(|e| Refusal::new(Reason::Internal, e.to_string()))
     }
 
     /// The settings.
@@ -105,9 +135,8 @@ impl Bound {
     /// # Errors
     /// A refusal where the broker's certificate or local socket can't be made.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), Refusal> {
-        let Self {
-            composed: Composed { broker, settings, .. }, keys, clock, metrics, listener, plain, ..
-        } = self;
+        let Self { composed: Composed { broker, settings, .. }, keys, clock, metrics, listeners, .. } = self;
+        let Listeners { grpc: listener, plain } = listeners;
         let names = names(&settings);
         let identity = Identity::new(&broker.keys(), &settings, &names, clock.now())?;
         let ends = identity.ends;

@@ -1,23 +1,17 @@
-//! A stand-in CI issuer that signs real OIDC tokens with the claims that GitHub Actions and GitLab document.
+//! A stand-in CI issuer with keys of every algorithm, and with tokens as wrong as a test wants them.
 //!
 //! It holds keys and makes tokens; it never verifies one and knows nothing of trust rules. Its tokens carry
 //! the real issuers' `iss`, so rules are used unchanged; whoever uses it points that issuer's keys here.
 
-mod claims;
-mod http;
 mod key;
 
-pub use claims::{GITHUB_ISSUER, GITLAB_ISSUER, Job, github_claims, gitlab_claims};
-pub use http::router;
 pub use key::{Alg, SigningKey};
+pub use mayfly_standin::{GITHUB_ISSUER, GITLAB_ISSUER, Job, TOKEN_LIFE_S, github_claims, gitlab_claims};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mayfly_domain::UnixMillis;
 use serde_json::{Map, Value, json};
-
-/// How long GitHub's and GitLab's tokens live where a job sets no timeout, in seconds.
-pub const TOKEN_LIFE_S: u64 = 300;
 
 /// An issuer with one or more keys; the first signs.
 #[derive(Debug)]

@@ -73,30 +73,3 @@ fn an_override_wins_and_null_removes() {
     assert!(!claims.contains_key("environment"));
     assert_ne!(github_claims(&job, "aud", NOW)["jti"], claims["jti"]);
 }
-
-#[tokio::test]
-async fn a_job_gets_its_token_only_with_its_request_token() {
-    let clock = std::sync::Arc::new(crate::clock::TestClock::at(NOW));
-    let router = router(std::sync::Arc::new(StandInIssuer::new()), clock, Job::default(), "rt");
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    let ask = async |authorization: &str| {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-        let request = format!(
-            "GET /token?api-version=2.0&audience=acme.internal%23k HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: {authorization}\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    };
-    assert!(ask("bearer wrong").await.starts_with("HTTP/1.1 401"));
-    assert!(ask("basic rt").await.starts_with("HTTP/1.1 401"));
-    let answer = ask("Bearer rt").await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap();
-    let claims: Value = serde_json::from_slice(&part(body["value"].as_str().unwrap(), 1)).unwrap();
-    assert_eq!(claims["aud"], "acme.internal#k");
-}

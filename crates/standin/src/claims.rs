@@ -7,7 +7,8 @@ use mayfly_domain::UnixMillis;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::{Map, Value, json};
 
-use super::TOKEN_LIFE_S;
+/// How long GitHub's and GitLab's tokens live where a job sets no timeout, in seconds.
+pub const TOKEN_LIFE_S: u64 = 300;
 
 /// The `iss` of GitHub Actions' tokens.
 pub const GITHUB_ISSUER: &str = "https://token.actions.githubusercontent.com";
@@ -16,7 +17,7 @@ pub const GITLAB_ISSUER: &str = "https://gitlab.com";
 
 /// What a job is about; the rest of its token follows from it. Overrides come last and win; one of `null`
 /// removes the claim.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Job {
     /// Group or organisation, with its id.
     pub organisation: (String, String),
@@ -189,6 +190,7 @@ fn object(value: Value) -> Map<String, Value> {
 
 fn random_id() -> String {
     let mut random = [0; 16];
-    SystemRandom::new().fill(&mut random).unwrap();
+    // Without randomness the id is zeros: tokens of one issuer are then told apart by their times.
+    let _ = SystemRandom::new().fill(&mut random);
     URL_SAFE_NO_PAD.encode(random)
 }
