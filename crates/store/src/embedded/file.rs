@@ -174,7 +174,7 @@ pub(super) fn unavailable(e: impl std::fmt::Display) -> StoreError {
 }
 
 /// An error of reading or writing.
-#[expect(clippy::needless_pass_by_value, reason = "it is a map_err function")]
+
 pub(super) fn storage(e: StorageError) -> StoreError {
     match e {
         StorageError::Corrupted(why) => StoreError::Corrupt(why),
