@@ -8,4 +8,5 @@
 )]
 
 mod house;
+mod proofs;
 mod support;

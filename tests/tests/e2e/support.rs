@@ -22,38 +22,50 @@ pub(crate) fn tracked() -> Vec<String> {
     names.split_terminator('\0').filter(|name| root().join(name).exists()).map(str::to_owned).collect()
 }
 
+/// The directory that Cargo builds into.
+pub(crate) fn target() -> &'static Path {
+    static TARGET: OnceLock<PathBuf> = OnceLock::new();
+    TARGET.get_or_init(|| profile_dir().parent().unwrap().to_owned())
+}
+
+/// This test lies in `TARGET/PROFILE/deps`.
+fn profile_dir() -> PathBuf {
+    std::env::current_exe().unwrap().parent().and_then(Path::parent).unwrap().to_owned()
+}
+
+/// Cargo, without what it told this test about the test's own package: with that, ring's build script would
+/// run again, and all above ring be built twice.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        let own = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"];
+        if own.iter().any(|prefix| name.starts_with(prefix)) {
+            cargo.env_remove(&*name);
+        }
+    }
+    cargo
+}
+
 /// The `mayfly` program, built in this test's own profile. Cargo gives no path to another package's program,
-/// so it is asked to build it and lies beside the test's directory.
+/// so it is asked to build it, with the workspace's features, and lies beside the test's directory.
 pub(crate) fn mayfly() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let profile_dir = test.parent().and_then(Path::parent).unwrap();
-        let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
+        let dir = profile_dir();
+        let profile = match dir.file_name().and_then(|name| name.to_str()) {
             Some("debug") | None => "dev",
             Some(name) => name,
         };
-        let mut cargo = Command::new(env!("CARGO"));
-        // What Cargo told this test about its own package would make ring's build script run again, and all
-        // above ring be built twice.
-        for (name, _) in std::env::vars_os() {
-            let name = name.to_string_lossy();
-            if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_"]
-                .iter()
-                .any(|p| name.starts_with(p))
-            {
-                cargo.env_remove(&*name);
-            }
-        }
-        let status = cargo
+        let status = cargo()
             .args("build --quiet --locked --workspace --bin mayfly --profile".split(' '))
             .arg(profile)
             .arg("--target-dir")
-            .arg(profile_dir.parent().unwrap())
+            .arg(target())
             .current_dir(root())
             .status()
             .unwrap();
         assert!(status.success(), "mayfly does not build");
-        profile_dir.join("mayfly")
+        dir.join("mayfly")
     })
 }
