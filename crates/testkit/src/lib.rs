@@ -11,7 +11,11 @@
 )]
 
 pub mod clock;
+pub mod conformance;
+pub mod files;
 pub mod issuer;
+pub mod memory;
 pub mod process;
 pub mod redis;
 pub mod tls;
+pub mod words;

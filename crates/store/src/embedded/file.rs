@@ -174,7 +174,6 @@ pub(super) fn unavailable(e: impl std::fmt::Display) -> StoreError {
 }
 
 /// An error of reading or writing.
-
 pub(super) fn storage(e: StorageError) -> StoreError {
     match e {
         StorageError::Corrupted(why) => StoreError::Corrupt(why),
