@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use mayfly_domain::{Invalid, Ttl};
+use mayfly_domain::{Invalid, TaskReason, Ttl};
 
 use crate::commands::{
-    block, check, completions, context, evidence, key, lease, mint, proof, revoke, status, task, why,
+    audit, block, check, completions, config, context, evidence, init, key, lease, mint, policy, proof,
+    revoke, server, staff, status, task, trust, why,
 };
 
 /// How results are written.
@@ -33,6 +34,18 @@ impl std::str::FromStr for Length {
 impl From<Length> for Duration {
     fn from(length: Length) -> Self {
         Self::from_secs(length.0.as_secs().into())
+    }
+}
+
+/// Words for people that a script may leave empty.
+#[derive(Debug, Clone)]
+pub(crate) struct Words(pub(crate) Option<TaskReason>);
+
+impl std::str::FromStr for Words {
+    type Err = Invalid;
+    fn from_str(s: &str) -> Result<Self, Invalid> {
+        let given = Some(s).filter(|s| !s.is_empty());
+        given.map(TaskReason::parse).transpose().map(Self)
     }
 }
 
@@ -66,9 +79,11 @@ again), 8 incomplete, 64 configuration.";
 
 /// What every command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "With every command")]
 pub(crate) struct Global {
-    /// How results are written
+    /// `table` for people; `json` for programs: one document on standard output, errors on standard error
     #[arg(long, short, global = true, value_enum, default_value_t, env = "MAYFLY_OUTPUT")]
+    #[arg(value_name = "FORM", hide_possible_values = true, hide_env_values = true)]
     pub(crate) output: Format,
     /// The context to use: which broker, and as whom (see `mayfly context`)
     #[arg(long, global = true, value_name = "NAME")]
@@ -78,25 +93,40 @@ pub(crate) struct Global {
     pub(crate) timeout: Length,
 }
 
+/// In the order in which people meet them: workloads, acceptors, operators, a broker's host, this machine.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     #[command(subcommand)]
     Mint(mint::Mint),
     Proof(proof::Proof),
-    Check(check::Check),
     #[command(subcommand)]
     Task(task::Task),
     #[command(subcommand)]
+    Evidence(evidence::Evidence),
+    Check(check::Check),
+    #[command(subcommand)]
     Lease(lease::Lease),
-    Revoke(revoke::Revoke),
+    Revoke(Box<revoke::Revoke>),
     #[command(subcommand)]
     Block(block::Block),
     #[command(subcommand)]
     Key(key::Key),
-    #[command(subcommand)]
-    Evidence(evidence::Evidence),
     Why(why::Why),
     Status(status::Status),
+    Server(server::Server),
+    Init(init::Init),
+    #[command(subcommand)]
+    Operator(staff::Operator),
+    #[command(subcommand)]
+    Acceptor(staff::Acceptor),
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    #[command(subcommand)]
+    Trust(trust::Trust),
+    #[command(subcommand)]
+    Config(config::Config),
+    #[command(subcommand)]
+    Audit(audit::Audit),
     #[command(subcommand)]
     Context(context::Context),
     Completions(completions::Completions),

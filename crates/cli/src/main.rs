@@ -12,6 +12,7 @@ use mayfly_domain::{Reason, SystemClock};
 mod args;
 mod commands;
 mod harden;
+mod loaded;
 mod output;
 mod prompt;
 mod session;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mayfly_domain::{KeyAlg, PublicKey, Reason, Refusal, TrustDomain};
+use mayfly_domain::{KeyAlg, PublicKey, Reason, Refusal, Secret, TrustDomain};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use rustix::fs::OFlags;
@@ -105,9 +105,9 @@ impl KeyHome {
         if let Some(held) = WorkloadKey::read(&path)? {
             return Ok(held);
         }
-        let pem = generate().map_err(|()| invalid(&path, "no random numbers"))?;
+        let pem = generate()?.pem;
         let mut file = tempfile::NamedTempFile::new_in(&self.0).map_err(|e| invalid(&self.0, e))?;
-        file.write_all(pem.as_bytes())
+        file.write_all(pem.expose().as_bytes())
             .and_then(|()| file.as_file().sync_all())
             .map_err(|e| invalid(&self.0, e))?;
         // Whoever is first gives the key its name; everybody else reads that one.
@@ -131,11 +131,33 @@ fn private(path: &Path, meta: &std::fs::Metadata) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn generate() -> Result<Zeroizing<String>, ()> {
-    let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
-        .map_err(|_| ())?;
+/// A new P-256 key that is in no file yet.
+#[derive(Debug)]
+pub struct Generated {
+    /// The private key, PKCS#8 as PEM.
+    pub pem: Secret<String>,
+    /// The public key, a DER `SubjectPublicKeyInfo`.
+    pub spki: Vec<u8>,
+}
+
+/// What stands before a P-256 point in a `SubjectPublicKeyInfo` (RFC 5480, section 2).
+const SPKI_P256: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+    0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+
+/// Makes a key.
+///
+/// # Errors
+/// `INTERNAL` where the system gives no random numbers.
+pub fn generate() -> Result<Generated, Refusal> {
+    let no = |_| Refusal::new(Reason::Internal, "no random numbers");
+    let random = SystemRandom::new();
+    let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(no)?;
+    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.as_ref(), &random)
+        .map_err(|_| Refusal::new(Reason::Internal, "the new key is not one"))?;
     let body = Zeroizing::new(STANDARD.encode(der.as_ref()));
-    let mut pem = Zeroizing::new(String::with_capacity(body.len() + 80));
+    let mut pem = String::with_capacity(body.len() + 80);
     pem.push_str("-----BEGIN PRIVATE KEY-----\n");
     let mut rest = body.as_str();
     while !rest.is_empty() {
@@ -145,7 +167,8 @@ fn generate() -> Result<Zeroizing<String>, ()> {
         rest = after;
     }
     pem.push_str("-----END PRIVATE KEY-----\n");
-    Ok(pem)
+    let spki = SPKI_P256.iter().chain(pair.public_key().as_ref()).copied().collect();
+    Ok(Generated { pem: Secret::new(pem), spki })
 }
 
 /// A workload's key: P-256, PKCS#8, in its file.

@@ -75,6 +75,15 @@ impl Pin {
             .ok_or_else(no)?;
         Ok(Self::Sha256(octets.try_into().map_err(|_| no())?))
     }
+
+    /// The SHA-256 of each pinned certificate, as [`Pin::from_sha256`] reads it.
+    pub fn fingerprints(&self) -> Vec<String> {
+        let hex = |digest: [u8; 32]| digest.iter().map(|b| format!("{b:02x}")).collect();
+        match self {
+            Self::Anchors(all) => all.iter().map(|c| hex(fingerprint(c))).collect(),
+            Self::Sha256(digest) => vec![hex(*digest)],
+        }
+    }
 }
 
 /// The SHA-256 fingerprint of a certificate, as contexts pin it.

@@ -1,7 +1,7 @@
 //! The one place where everything is wired: a valid configuration becomes a broker.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mayfly_attest::verifier::Verifier;
@@ -72,7 +72,7 @@ pub async fn compose(
     attestor.set_issuers(rules.issuers());
     let verifier = Verifier::new(settings.trust_domain.clone(), attestor.clone(), clock.clone());
     verifier.set_rules(rules);
-    let audit_file = settings.audit.file.clone().unwrap_or_else(|| settings.state_dir.join(AUDIT_FILE));
+    let audit_file = audit_file(&settings);
     let audit = AuditConfig {
         path: audit_file.clone(),
         reserve: settings.state_dir.join(RESERVE_FILE),
@@ -157,6 +157,11 @@ pub fn open_seal(settings: &config::Settings) -> Result<Seal, Refusal> {
     }
 }
 
+/// Where audit records are written.
+pub fn audit_file(settings: &config::Settings) -> PathBuf {
+    settings.audit.file.clone().unwrap_or_else(|| settings.state_dir.join(AUDIT_FILE))
+}
+
 /// Makes a directory that only this user enters.
 pub(crate) fn private_directory(path: &Path) -> Result<(), Refusal> {
     use std::os::unix::fs::DirBuilderExt as _;
@@ -187,7 +192,7 @@ async fn key_set(store: &dyn LeaseStore, copy: &SealedCopy, seal: &Seal) -> Resu
         .map_err(|e| Refusal::new(Reason::ConfigInvalid, e.to_string()).fact("problem", e.to_string()))
 }
 
-fn broker_settings(settings: &config::Settings, audit_file: std::path::PathBuf) -> Settings {
+fn broker_settings(settings: &config::Settings, audit_file: PathBuf) -> Settings {
     let quota = &settings.quota;
     let ttl = &settings.ttl;
     Settings {

@@ -289,7 +289,12 @@ impl Identity {
     ) -> Result<Self, Refusal> {
         let id = crate::compose::broker_id(settings);
         let made = x509::broker_identity(ring, &id, names, defaults::BROKER_TTL, now)?;
-        Ok(Self { chain: made.chain, key: made.key, ends: made.expires })
+        let mut chain = made.chain;
+        // A client that pins the root by its fingerprint knows it only when it sees it.
+        if !chain.contains(ring.root()) {
+            chain.push(ring.root().clone());
+        }
+        Ok(Self { chain, key: made.key, ends: made.expires })
     }
 }
 

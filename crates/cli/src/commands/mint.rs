@@ -5,10 +5,10 @@
 
 use clap::{Args, Subcommand};
 use mayfly_client::workload::{Ask, Minted};
-use mayfly_domain::{Intent, ProfileName, Scope, Scopes, TaskReason, UnixMillis};
+use mayfly_domain::{Intent, ProfileName, Scope, Scopes, UnixMillis};
 use serde::Serialize;
 
-use crate::args::Length;
+use crate::args::{Length, Words};
 use crate::output::{Human, Moment, Printer, View};
 use crate::session::{EvidenceArgs, Outcome, Session};
 
@@ -35,7 +35,7 @@ pub(crate) struct Token {
     intent: Option<Intent>,
     /// Why, in words for people
     #[arg(long, value_name = "TEXT")]
-    reason: Option<TaskReason>,
+    reason: Option<Words>,
     /// How long it should live, at most; else the profile's default
     #[arg(long, value_name = "LENGTH")]
     ttl: Option<Length>,
@@ -113,7 +113,7 @@ impl Mint {
         let ask = Ask {
             profile: args.profile,
             intent: args.intent,
-            reason: args.reason,
+            reason: args.reason.and_then(|words| words.0),
             ttl: args.ttl.map(|l| l.0),
             scopes: Scopes::new(args.scopes)?,
         };

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
 use mayfly_client::{Failure, OperatorClient};
 use mayfly_domain::{LeaseId, Reason, TaskReason, UnixMillis};
@@ -31,8 +31,12 @@ Examples:
   mayfly revoke --task gh-8123-1 --reason \"wrong branch\"
   mayfly revoke --owner team:payments --block --for 24h --reason \"laptop stolen\" --ticket SEC-42
   mayfly revoke --integration k8s-prod --dry-run
-  mayfly revoke --everything --no-block --reason \"drill\"")]
+  mayfly revoke --everything --no-block --reason \"drill\"
+  mayfly revoke show rev_0199b1c4")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Revoke {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     subject: SubjectArgs,
     /// Why; it goes to the audit record (asked for on a terminal)
@@ -64,6 +68,60 @@ pub(crate) struct Revoke {
     wait: bool,
 }
 
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show how far a revocation's sweep is
+    Show {
+        /// The revocation, `rev_...`
+        revocation: String,
+    },
+}
+
+#[derive(Serialize)]
+struct Shown {
+    revocation: String,
+    subject: String,
+    lease: String,
+    reason: String,
+    author: String,
+    ticket: String,
+    since: Moment,
+    exposure: Option<ExposureView>,
+    sweep: Swept,
+}
+
+impl From<pb::Revocation> for Shown {
+    fn from(r: pb::Revocation) -> Self {
+        Self {
+            sweep: Swept::from(&r),
+            subject: r.subject.as_ref().map(words).unwrap_or_default(),
+            revocation: r.id,
+            lease: r.lease,
+            reason: r.reason,
+            author: r.author,
+            ticket: r.ticket,
+            since: Moment(r.since_ms),
+            exposure: r.exposure.map(ExposureView::from),
+        }
+    }
+}
+
+impl View for Shown {
+    fn human(&self, now: UnixMillis) -> Human {
+        Human::Fields(vec![
+            ("revocation", self.revocation.clone()),
+            ("subject", self.subject.clone()),
+            ("lease", self.lease.clone()),
+            ("reason", self.reason.clone()),
+            ("author", self.author.clone()),
+            ("ticket", self.ticket.clone()),
+            ("since", self.since.human(now)),
+            ("covers", self.exposure.as_ref().map(|e| e.words(now)).unwrap_or_default()),
+            ("sweep", self.sweep.words()),
+        ])
+    }
+}
+
 #[derive(Serialize)]
 struct Revoked {
     revocation: String,
@@ -83,12 +141,22 @@ struct Swept {
     undo_pending: u64,
 }
 
+impl From<&pb::Revocation> for Swept {
+    fn from(r: &pb::Revocation) -> Self {
+        Self { done: r.done, ended: r.ended, undone: r.undone, undo_pending: r.undo_pending }
+    }
+}
+
+impl Swept {
+    fn words(&self) -> String {
+        let state = if self.done { "done" } else { "going on" };
+        format!("{state}: {} ended, {} undone, {} to undo", self.ended, self.undone, self.undo_pending)
+    }
+}
+
 impl View for Revoked {
     fn human(&self, now: UnixMillis) -> Human {
-        let swept = self.swept.as_ref().map(|s| {
-            let state = if s.done { "done" } else { "going on" };
-            format!("{state}: {} ended, {} undone, {} to undo", s.ended, s.undone, s.undo_pending)
-        });
+        let swept = self.swept.as_ref().map(Swept::words);
         Human::Fields(vec![
             ("revocation", self.revocation.clone()),
             ("acknowledged", self.acknowledged.human(now)),
@@ -161,6 +229,11 @@ impl Revoke {
     }
 
     pub(crate) async fn run(self, session: &Session) -> Outcome {
+        if let Some(Command::Show { revocation }) = self.command {
+            let call = pb::GetRevocationRequest { revocation };
+            session.printer.show(&Shown::from(session.operator().await?.get_revocation(call).await?))?;
+            return Ok(0);
+        }
         let subject = self.subject.subject().ok_or_else(|| {
             Failure::of(Reason::InputInvalid).fact("problem", "nothing to revoke was named").next(
                 "name one of --workload, --owner, --task, --profile, --integration, --everything; for one lease: mayfly lease revoke ID",
@@ -220,20 +293,12 @@ async fn follow(client: &OperatorClient, revocation: &str) -> Result<Swept, Fail
     bar.set_message("acknowledged; sweeping");
     loop {
         let call = pb::GetRevocationRequest { revocation: revocation.to_owned() };
-        let state = client.get_revocation(call).await?;
-        bar.set_message(format!(
-            "acknowledged; sweeping: {} ended, {} undone, {} to undo",
-            state.ended, state.undone, state.undo_pending
-        ));
+        let swept = Swept::from(&client.get_revocation(call).await?);
+        bar.set_message(format!("acknowledged; the sweep is {}", swept.words()));
         bar.tick();
-        if state.done {
+        if swept.done {
             bar.finish_and_clear();
-            return Ok(Swept {
-                done: state.done,
-                ended: state.ended,
-                undone: state.undone,
-                undo_pending: state.undo_pending,
-            });
+            return Ok(swept);
         }
         tokio::time::sleep(POLL).await;
     }
@@ -244,11 +309,11 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::args::{Cli, Command};
+    use crate::args::{self, Cli};
 
     fn parsed(line: &str) -> Revoke {
         match Cli::try_parse_from(line.split_whitespace()).unwrap().command {
-            Command::Revoke(revoke) => revoke,
+            args::Command::Revoke(revoke) => *revoke,
             other => panic!("{other:?}"),
         }
     }

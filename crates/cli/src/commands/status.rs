@@ -1,6 +1,7 @@
 //! `mayfly status`: how a broker and its store are.
 
 use clap::Args;
+use mayfly_client::Pin;
 use mayfly_domain::UnixMillis;
 use mayfly_proto::v1 as pb;
 use serde::Serialize;
@@ -38,10 +39,12 @@ struct Shown {
     audit_state: String,
     audit_deferred: u64,
     keys: Vec<KeyView>,
+    /// The SHA-256 of the CA that the context pins, as `MAYFLY_CA_SHA256` takes it.
+    ca_sha256: Vec<String>,
 }
 
-impl From<pb::GetStatusResponse> for Shown {
-    fn from(s: pb::GetStatusResponse) -> Self {
+impl Shown {
+    fn new(s: pb::GetStatusResponse, pin: &Pin) -> Self {
         Self {
             version: s.version,
             trust_domain: s.trust_domain,
@@ -64,11 +67,10 @@ impl From<pb::GetStatusResponse> for Shown {
             audit_state: s.audit_state,
             audit_deferred: s.audit_deferred,
             keys: s.keys.into_iter().map(KeyView::from).collect(),
+            ca_sha256: pin.fingerprints(),
         }
     }
-}
 
-impl Shown {
     fn exit_code(&self) -> u8 {
         if self.store_state == "serving" { 0 } else { 7 }
     }
@@ -80,6 +82,7 @@ impl View for Shown {
         let broker = Human::Fields(vec![
             ("broker", self.broker.clone()),
             ("version", self.version.clone()),
+            ("ca sha256", self.ca_sha256.join(", ")),
             ("started", self.started.human(now)),
             ("store", format!("{} ({})", self.store, self.store_state)),
             ("risks", self.store_risks.join(", ")),
@@ -102,7 +105,8 @@ impl View for Shown {
 
 impl Status {
     pub(crate) async fn run(self, session: &Session) -> Outcome {
-        let shown = Shown::from(session.operator().await?.get_status(pb::GetStatusRequest {}).await?);
+        let answer = session.operator().await?.get_status(pb::GetStatusRequest {}).await?;
+        let shown = Shown::new(answer, &session.target()?.pin);
         session.printer.show(&shown)?;
         Ok(shown.exit_code())
     }

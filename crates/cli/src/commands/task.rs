@@ -5,7 +5,7 @@ use mayfly_domain::{Intent, TaskId, TaskReason, UnixMillis};
 use mayfly_proto::v1 as pb;
 use serde::Serialize;
 
-use crate::args::Length;
+use crate::args::{Length, Words};
 use crate::output::{Human, View};
 use crate::prompt;
 use crate::session::{EvidenceArgs, Outcome, Session};
@@ -32,7 +32,7 @@ pub(crate) struct Start {
     intent: Option<Intent>,
     /// Why, in words for people
     #[arg(long, value_name = "TEXT")]
-    reason: Option<TaskReason>,
+    reason: Option<Words>,
     /// How long the task may last; else its rule's default
     #[arg(long, value_name = "LENGTH")]
     window: Option<Length>,
@@ -117,8 +117,9 @@ impl Task {
         match self {
             Self::Start(args) => {
                 let client = session.workload(&args.evidence).await?;
+                let reason = args.reason.and_then(|words| words.0);
                 let window = args.window.map(|w| w.0);
-                let r = client.start_task(args.intent.as_ref(), args.reason.as_ref(), window).await?;
+                let r = client.start_task(args.intent.as_ref(), reason.as_ref(), window).await?;
                 let task = r.task.unwrap_or_default().into();
                 session.printer.show(&Started { task, joined: r.joined, request: r.request })?;
             }

@@ -20,6 +20,8 @@ use crate::args::Format;
 pub(crate) use moment::Moment;
 pub(crate) use table::Table;
 
+const HEAD: anstyle::Style = anstyle::Style::new().bold();
+
 /// How a view looks to a person.
 pub(crate) enum Human {
     /// A thing: its properties, one a line. An empty value is left out.
@@ -125,7 +127,8 @@ fn rendered(human: &Human, width: Option<u16>) -> String {
         }
         Human::Rows(table) => table.rendered(width),
         Human::Parts(parts) => {
-            let part = |(title, body): &(&str, Human)| format!("{title}\n{}", rendered(body, width));
+            let part =
+                |(title, body): &(&str, Human)| format!("{HEAD}{title}{HEAD:#}\n{}", rendered(body, width));
             parts.iter().map(part).collect::<Vec<_>>().join("\n")
         }
         Human::Text(text) => text.clone(),

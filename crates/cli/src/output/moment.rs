@@ -22,6 +22,11 @@ impl Moment {
         }
     }
 
+    /// The moment alone, in RFC 3339; empty for none.
+    pub(crate) fn text(self) -> String {
+        self.rfc3339(SecondsFormat::Millis).unwrap_or_default()
+    }
+
     /// Only how far it is: `in 4m 59s`, `2h 3m ago`; empty for none.
     pub(crate) fn distance(self, now: UnixMillis) -> String {
         let length = length(self.0.abs_diff(now.0) / 1_000);

@@ -112,3 +112,12 @@ fn signatures_verify_and_debug_shows_only_the_thumbprint() {
     assert!(!key.public().verifies(b"other", &signature));
     assert_eq!(format!("{key:?}"), format!("WorkloadKey({})", key.public().thumbprint()));
 }
+
+#[test]
+fn a_generated_keys_public_part_is_that_of_its_private_part() {
+    let made = generate().unwrap();
+    let der = PrivatePkcs8KeyDer::from_pem_slice(made.pem.expose().as_bytes()).unwrap();
+    let pair = rcgen::KeyPair::try_from(der.secret_pkcs8_der()).unwrap();
+    assert_eq!(rcgen::PublicKeyData::subject_public_key_info(&pair), made.spki);
+    assert!(!format!("{made:?}").contains("PRIVATE"));
+}

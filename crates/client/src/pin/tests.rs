@@ -75,6 +75,7 @@ fn fingerprints_are_read_with_and_without_colons() {
     let colons = vec!["AB"; 32].join(":");
     assert_eq!(Pin::from_sha256(&plain).unwrap(), Pin::Sha256([0xab; 32]));
     assert_eq!(Pin::from_sha256(&colons).unwrap(), Pin::Sha256([0xab; 32]));
+    assert_eq!(Pin::Sha256([0xab; 32]).fingerprints(), [plain]);
     for bad in ["", "ab", &"ab".repeat(33), &"zz".repeat(32), &"a".repeat(63)] {
         assert!(Pin::from_sha256(bad).is_err(), "{bad}");
     }
