@@ -139,6 +139,8 @@ pub enum Target {
         id: LeaseId,
         /// Its workload.
         workload: SpiffeId,
+        /// Its owners: a policy on one of them covers the lease.
+        owners: Owners,
         /// Its profile, where it has one.
         profile: Option<ProfileName>,
         /// Its task, where it has one.

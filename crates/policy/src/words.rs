@@ -151,11 +151,12 @@ impl Words {
                 (uid, vec![entity])
             }
             Target::Subject(Subject::Evidence(_)) => return None,
-            Target::Lease { id, workload, profile: of, task } => {
+            Target::Lease { id, workload, owners, profile: of, task } => {
                 let lease = uid(&self.lease, &id.to_string());
                 let holder = uid(&self.workload, workload.as_str());
                 let mut parents = HashSet::from([holder.clone()]);
-                let mut entities = Vec::new();
+                let owners = owners.iter().map(|o| uid(&self.owner, o.as_str())).collect();
+                let mut entities = vec![Entity::new_no_attrs(holder.clone(), owners)];
                 if let Some(name) = of {
                     parents.insert(uid(&self.profile, name.as_str()));
                     entities.extend(profile(name));

@@ -69,6 +69,7 @@ impl Broker {
         let target = Target::Lease {
             id,
             workload: record.body.workload.clone(),
+            owners: record.body.owners.clone(),
             profile: record.body.profile.clone(),
             task: record.body.task.clone(),
         };

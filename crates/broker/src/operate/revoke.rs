@@ -142,6 +142,7 @@ impl Broker {
                 let target = Target::Lease {
                     id: *id,
                     workload: lease.body.workload,
+                    owners: lease.body.owners,
                     profile: lease.body.profile,
                     task: lease.body.task,
                 };

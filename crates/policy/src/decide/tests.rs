@@ -245,6 +245,7 @@ fn lease() -> Target {
     Target::Lease {
         id: LeaseId::from_bytes([7; 16]),
         workload: job().workload,
+        owners: job().owners,
         profile: Some("payments-deploy".parse().unwrap()),
         task: Some("gh-1-1".parse().unwrap()),
     }
@@ -282,6 +283,22 @@ fn operators_do_what_their_groups_may() {
             assert_eq!(nobody.reason, Reason::CertificateNotAllowed);
         }
     }
+}
+
+#[test]
+fn a_policy_on_an_owner_covers_the_leases_of_its_workloads() {
+    let of = |owner: &str| {
+        engine(&[&format!(
+            "@id(\"theirs\") permit (principal, action, resource in Mayfly::Owner::\"{owner}\");"
+        )])
+    };
+    engine_operates(&of("team:payments"), true);
+    engine_operates(&of("team:billing"), false);
+}
+
+fn engine_operates(engine: &Engine, permitted: bool) {
+    let answer = engine.operate(&operator("dana"), OperatorAction::Revoke, lease());
+    assert_eq!(answer.is_ok(), permitted);
 }
 
 #[test]

@@ -113,6 +113,7 @@ fn targets() -> Vec<Target> {
         Target::Lease {
             id: LeaseId::from_bytes([1; 16]),
             workload: job().workload,
+            owners: job().owners,
             profile: Some("b".parse().unwrap()),
             task: None,
         },
