@@ -7,6 +7,7 @@
     reason = "a test that can't go on fails"
 )]
 
+mod examples;
 mod house;
 mod proofs;
 mod support;

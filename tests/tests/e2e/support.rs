@@ -1,4 +1,8 @@
-//! What every end-to-end test needs: where the repository is, and the `mayfly` program built once.
+//! What every end-to-end test needs: where the repository is, the `mayfly` program built once, a broker, a
+//! service that accepts its tokens.
+
+pub(crate) mod api;
+pub(crate) mod dev;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
