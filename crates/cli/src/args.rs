@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mayfly_domain::{Invalid, TaskReason, Ttl};
 
 use crate::commands::{
-    audit, block, check, completions, config, context, evidence, init, key, lease, mint, policy, proof,
+    audit, block, check, completions, config, context, dev, evidence, init, key, lease, mint, policy, proof,
     revoke, server, staff, status, task, trust, why,
 };
 
@@ -113,6 +113,7 @@ pub(crate) enum Command {
     Key(key::Key),
     Why(why::Why),
     Status(status::Status),
+    Dev(Box<dev::Dev>),
     Server(server::Server),
     Init(init::Init),
     #[command(subcommand)]

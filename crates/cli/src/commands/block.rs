@@ -6,7 +6,6 @@ use mayfly_domain::{Reason, TaskReason, UnixMillis};
 use mayfly_proto::v1 as pb;
 use serde::Serialize;
 
-use super::revoke::known;
 use crate::args::Length;
 use crate::output::{Human, Moment, Table, View};
 use crate::prompt;
@@ -134,16 +133,13 @@ impl Block {
     pub(crate) async fn run(self, session: &Session) -> Outcome {
         match self {
             Self::Set(args) => {
-                let subject = named(&args.subject)?;
-                let name = words(&subject);
                 let call = pb::SetBlockRequest {
-                    subject: Some(subject),
+                    subject: Some(named(&args.subject)?),
                     reason: prompt::reason(args.reason)?.to_string(),
                     for_s: args.length.map(|l| l.0.as_secs()).unwrap_or_default(),
                     force: args.force,
                 };
                 let r = session.operator().await?.set_block(call).await?;
-                known(&name, &r.nearest, r.block.is_some())?;
                 let block = r.block.map(BlockView::from);
                 session.printer.show(&Changed { block, request: r.request, audit: r.audit })?;
             }

@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod context;
+pub(crate) mod dev;
 pub(crate) mod evidence;
 pub(crate) mod init;
 pub(crate) mod key;
@@ -38,6 +39,7 @@ pub(crate) async fn run(command: Command, session: &Session) -> Outcome {
         Command::Key(c) => c.run(session).await,
         Command::Why(c) => c.run(session).await,
         Command::Status(c) => c.run(session).await,
+        Command::Dev(c) => c.run(session).await,
         Command::Server(c) => c.run(session).await,
         Command::Init(c) => c.run(session).await,
         Command::Operator(c) => c.run(session).await,

@@ -251,7 +251,6 @@ impl Revoke {
             call.block = self.block;
             call.reason = self.reason.as_ref().map_or_else(|| "dry run".to_owned(), ToString::to_string);
             let answer = session.operator().await?.revoke(call).await?;
-            known(&name, &answer.nearest, true)?;
             let leases = answer.sample.into_iter().map(LeaseView::from).collect();
             let exposure = answer.exposure.map(ExposureView::from);
             session.printer.show(&WouldEnd { dry_run: true, exposure, leases })?;
@@ -265,24 +264,11 @@ impl Revoke {
         }
         let client = session.operator().await?;
         let answer = client.revoke(call).await?;
-        known(&name, &answer.nearest, !answer.revocation.is_empty())?;
         let watch = self.wait || (prompt::can_ask() && !session.printer.is_json());
         let swept = if watch { Some(follow(&client, &answer.revocation).await?) } else { None };
         session.printer.show(&revoked(answer, swept))?;
         Ok(0)
     }
-}
-
-/// Refuses a name that nothing knows, with the names that are near.
-pub(crate) fn known(name: &str, nearest: &[String], acted: bool) -> Result<(), Failure> {
-    if acted && nearest.is_empty() {
-        return Ok(());
-    }
-    let mut failure = Failure::of(Reason::NotFound).fact("name", name);
-    if !nearest.is_empty() {
-        failure = failure.fact("nearest", nearest.join(", "));
-    }
-    Err(failure)
 }
 
 /// Watches a sweep, with a running count on a terminal.
@@ -344,14 +330,5 @@ mod tests {
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }
-    }
-
-    #[test]
-    fn an_unknown_name_is_exit_code_four_with_the_nearest() {
-        assert!(known("owner team:a", &[], true).is_ok());
-        let refused = known("owner team:pay", &["team:payments".to_owned()], false).unwrap_err();
-        assert_eq!(refused.exit_code, 4);
-        assert!(refused.facts.iter().any(|(_, v)| v == "team:payments"));
-        assert_eq!(known("owner team:a", &[], false).unwrap_err().exit_code, 4);
     }
 }
