@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mayfly_domain::envelope::signing_input;
 use mayfly_domain::{KeyAlg, PublicKey, SystemClock};
 use mayfly_proto::v1::workload_service_server::{WorkloadService, WorkloadServiceServer};
@@ -256,4 +258,57 @@ async fn another_ca_or_trust_domain_or_nobody_is_no_broker() {
     gone.url.set_port(Some(free)).unwrap();
     let refused = channel::connect(&gone).await.unwrap_err();
     assert!(refused.is(Reason::BrokerUnreachable), "{refused:?}");
+}
+
+/// A stand-in for GitHub's token service whose every token is another one.
+async fn token_service() -> Source {
+    let count = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let answer = move || {
+        let jti = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let claims = URL_SAFE_NO_PAD.encode(format!(r#"{{"jti":"{jti}","exp":4102444800}}"#));
+        std::future::ready(format!(r#"{{"value":"e30.{claims}.c2ln"}}"#))
+    };
+    let app = axum::Router::new().fallback(answer);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let vars = [("ACTIONS_ID_TOKEN_REQUEST_URL", url.as_str()), ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "t")];
+    Source::discover(None, &crate::env::Env::of(vars)).unwrap()
+}
+
+#[tokio::test]
+async fn evidence_is_asked_for_anew_once_after_a_revocation_and_kept_otherwise() {
+    let world = world().await;
+    let connect =
+        WorkloadClient::connect(&world.target, token_service().await, &world.home, Arc::new(SystemClock));
+    let client = connect.await.unwrap();
+    client.mint(&ask()).await.unwrap();
+    client.mint(&ask()).await.unwrap();
+    world.refuse(&[Reason::EvidencePredatesRevocation]);
+    client.mint(&ask()).await.unwrap();
+    world.refuse(&[Reason::EvidencePredatesRevocation; 2]);
+    assert!(client.mint(&ask()).await.unwrap_err().is(Reason::EvidencePredatesRevocation));
+    let shown: Vec<String> = world
+        .broker
+        .0
+        .lock()
+        .unwrap()
+        .calls
+        .iter()
+        .map(|(_, payload)| {
+            let evidence = pb::MintRequest::decode(payload.as_slice()).unwrap().evidence.unwrap();
+            let pb::evidence::Kind::OidcToken(token) = evidence.kind.unwrap();
+            Evidence::peek(token).unwrap().claim("jti").unwrap()
+        })
+        .collect();
+    assert_eq!(shown, ["0", "0", "0", "1", "1", "2"]);
+}
+
+#[tokio::test]
+async fn a_file_is_not_shown_again_after_a_revocation() {
+    let world = world().await;
+    let client = world.client().await.unwrap();
+    world.refuse(&[Reason::EvidencePredatesRevocation]);
+    assert!(client.mint(&ask()).await.is_err());
+    assert_eq!(world.broker.0.lock().unwrap().calls.len(), 1);
 }
