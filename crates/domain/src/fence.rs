@@ -94,6 +94,11 @@ impl Gate {
         (self.fence != Fence::NONE && now < self.fence_until).then_some(self.fence)
     }
 
+    /// Whether nothing of it matters any more at `now`: the fence is forgotten and no block stands.
+    pub fn is_over(&self, now: UnixMillis) -> bool {
+        now >= self.fence_until && self.standing_block(now).is_none()
+    }
+
     /// The block that stands at `now`.
     pub fn standing_block(&self, now: UnixMillis) -> Option<&Block> {
         self.block.as_ref().filter(|b| b.stands(now))

@@ -78,7 +78,8 @@ pub(super) fn blocks<T: Readable>(state: &State<T>) -> Result<Vec<(Subject, Gate
 /// Whether anything knows the subject.
 pub(super) fn knows<T: Readable>(state: &State<T>, subject: &Subject) -> Result<bool, StoreError> {
     let key = subject.key();
-    if state.gate(key)?.is_some() || state.task(key)?.is_some_and(|task| state.now < task.keep_until) {
+    let gate = state.gate(key)?.is_some_and(|gate| !gate.is_over(state.now));
+    if gate || state.task(key)?.is_some_and(|task| state.now < task.keep_until) {
         return Ok(true);
     }
     let mut seen = Vec::new();

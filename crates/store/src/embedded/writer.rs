@@ -117,6 +117,15 @@ impl Writer {
     }
 }
 
+#[cfg(test)]
+impl Writer {
+    /// How many commands wait.
+    pub(super) fn waiting(&self) -> usize {
+        let lanes = self.queue.lanes.lock();
+        lanes.urgent.len() + lanes.normal.len()
+    }
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         self.queue.close();

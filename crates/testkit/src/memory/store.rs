@@ -203,7 +203,7 @@ impl LeaseStore for MemoryStore {
     async fn knows(&self, subject: &Subject) -> Result<bool, StoreError> {
         self.run(|view| {
             let key = subject.key();
-            Ok(view.gates.contains_key(&key)
+            Ok(view.gate(key)?.is_some_and(|gate| !gate.is_over(view.now))
                 || view.task(key)?.is_some_and(|task| view.now < task.keep_until)
                 || (is_indexed(subject) && view.live(key, view.now)? > 0))
         })
