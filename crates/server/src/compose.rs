@@ -13,7 +13,7 @@ use mayfly_broker::{AcceptorEntry, Broker, BrokerParts, Meter, Running, SealedCo
 use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Reason, Refusal, Secret, UnixMillis, defaults};
 use mayfly_lease::proof::{HolderQuota, MintLimits};
-use mayfly_lease::{LeaseStore, Leases};
+use mayfly_lease::{LeaseStore, Leases, StoreError};
 use mayfly_mint::{KeySet, Seal};
 use mayfly_store::embedded::EmbeddedStore;
 
@@ -173,7 +173,7 @@ pub(crate) fn private_directory(path: &Path) -> Result<(), Refusal> {
 }
 
 async fn key_set(store: &dyn LeaseStore, copy: &SealedCopy, seal: &Seal) -> Result<KeySet, Refusal> {
-    let stored = match store.keys().await {
+    let stored = match stored_keys(store, copy).await {
         Ok(found) => found,
         Err(e) if copy.content().keys.is_none() => return Err(e.into()),
         Err(e) => {
@@ -190,6 +190,22 @@ async fn key_set(store: &dyn LeaseStore, copy: &SealedCopy, seal: &Seal) -> Resu
     };
     KeySet::open(seal, &newest.1)
         .map_err(|e| Refusal::new(Reason::ConfigInvalid, e.to_string()).fact("problem", e.to_string()))
+}
+
+/// The keys of the store, where its generation is one that this broker may take over. One that went back
+/// behind the copy is not: its keys may be older ones.
+async fn stored_keys(
+    store: &dyn LeaseStore,
+    copy: &SealedCopy,
+) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+    let survey = store.survey().await?;
+    match survey.generation {
+        Some(generation) if generation.settled && !copy.content().is_ahead_of(&survey) => {
+            store.adopt(generation);
+            store.keys().await
+        }
+        _ => Ok(None),
+    }
 }
 
 fn broker_settings(settings: &config::Settings, audit_file: PathBuf) -> Settings {
