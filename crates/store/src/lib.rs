@@ -1,3 +1,4 @@
 //! Stores of leases behind the port of `mayfly-lease`.
 
 pub mod embedded;
+pub mod redis;

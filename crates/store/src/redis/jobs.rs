@@ -1,0 +1,140 @@
+//! Sweeps as stored jobs, and side effects that wait to be undone.
+
+use mayfly_domain::{Fence, LeaseId, UnixMillis};
+use mayfly_lease::job::{Job, JobId, JobTarget};
+use mayfly_lease::record::reason_octet;
+use mayfly_lease::{LeaseRecord, StoreError};
+
+use super::RedisStore;
+use super::keys::{self, Keys};
+use super::pack::Pack;
+use super::run::{Call, Lane};
+use super::script::SCRIPTS;
+
+/// Leases that one script ends at most; more would keep everyone else waiting.
+const BATCH: usize = 200;
+
+/// Reads a stored job: the octets that a script wrote say when it began and which fence it set.
+fn stored_job(bytes: &[u8]) -> Result<Job, StoreError> {
+    let mut r = mayfly_domain::codec::Reader::new("job", bytes);
+    let (since, fence) = (UnixMillis(r.u64()?), r.u64()?);
+    r.u8()?;
+    let mut job = Job::decode(r.rest())?;
+    job.since = since;
+    if let JobTarget::Subject(_, set) = &mut job.target {
+        *set = Fence::new(fence).map_err(|_| StoreError::Corrupt("a job's fence".into()))?;
+    }
+    Ok(job)
+}
+
+fn store_job(job: &Job) -> Result<Vec<u8>, StoreError> {
+    let fence = match &job.target {
+        JobTarget::Lease(_) => 0,
+        JobTarget::Subject(_, fence) => fence.value(),
+    };
+    Ok(Pack::default().time(job.since).u64(fence).flag(job.done).bytes(&job.encode()?).done())
+}
+
+fn ids(bytes: &[u8]) -> Result<Vec<LeaseId>, StoreError> {
+    let (ids, rest) = bytes.as_chunks::<16>();
+    if !rest.is_empty() {
+        return Err(StoreError::Corrupt("a list of ids".into()));
+    }
+    Ok(ids.iter().map(|id| LeaseId::from_bytes(*id)).collect())
+}
+
+impl RedisStore {
+    pub(super) async fn do_claim_job(&self, lease_ms: u64) -> Result<Option<Job>, StoreError> {
+        let args = vec![Pack::default().u64(lease_ms).done()];
+        let mut answer = self.run(Lane::Back, Call::new(&SCRIPTS.claim_job, Keys::new([]), args)).await?;
+        answer.maybe()?.map(|job| stored_job(&job)).transpose()
+    }
+
+    pub(super) async fn do_end_batch(&self, job: &Job, all: &[LeaseId]) -> Result<Vec<LeaseId>, StoreError> {
+        let mut ended = Vec::with_capacity(all.len());
+        for batch in all.chunks(BATCH) {
+            let args = vec![
+                batch.iter().flat_map(|id| *id.as_bytes()).collect(),
+                vec![reason_octet(job.end)],
+                job.id.0.to_vec(),
+            ];
+            let keys = Keys::new(batch.iter().map(|id| keys::record(*id)));
+            let mut answer = self.run(Lane::Back, Call::new(&SCRIPTS.end_batch, keys, args)).await?;
+            ended.extend(ids(&answer.bytes()?)?);
+        }
+        Ok(ended)
+    }
+
+    pub(super) async fn do_save_job(&self, job: &Job, lease_ms: u64) -> Result<(), StoreError> {
+        let args = vec![job.id.0.to_vec(), store_job(job)?, Pack::default().u64(lease_ms).done()];
+        let keys = Keys::new([keys::job(job.id)]);
+        self.run(Lane::Back, Call::new(&SCRIPTS.save_job, keys, args)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn do_job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        let (_, values) = self.read(Lane::Hot, [keys::job(id)]).await?;
+        values.into_iter().flatten().next().map(|bytes| stored_job(&bytes)).transpose()
+    }
+
+    pub(super) async fn do_due_undos(&self, limit: u32) -> Result<Vec<LeaseRecord>, StoreError> {
+        let args = vec![Pack::default().u32(limit.clamp(1, 1_000)).done()];
+        let call = Call::new(&SCRIPTS.due_undos, Keys::new([]), args);
+        let mut answer = self.run(Lane::Back, call).await?.list()?;
+        let mut due = Vec::with_capacity(answer.left());
+        while answer.left() > 0 {
+            let bytes = answer.bytes()?;
+            let mut r = mayfly_domain::codec::Reader::new("undo", &bytes);
+            let id = LeaseId::from_bytes(r.array()?);
+            due.push(LeaseRecord::decode(id, r.rest())?);
+        }
+        Ok(due)
+    }
+
+    pub(super) async fn do_undone(&self, id: LeaseId) -> Result<(), StoreError> {
+        let args = vec![id.as_bytes().to_vec()];
+        let keys = Keys::new([keys::record(id)]);
+        self.run(Lane::Back, Call::new(&SCRIPTS.undone, keys, args)).await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mayfly_domain::{Dimension, EndReason, Subject};
+    use mayfly_lease::job::ExposureCount;
+
+    #[test]
+    fn what_the_script_wrote_goes_before_what_was_asked() {
+        let mut job = Job {
+            id: JobId([7; 16]),
+            target: JobTarget::Subject(Subject::parse(Dimension::Profile, "x").unwrap(), Fence::NONE),
+            end: EndReason::Revoked,
+            reason: None,
+            author: "spiffe://example.org/mayfly/operator/a".into(),
+            ticket: None,
+            since: UnixMillis(0),
+            cursor: None,
+            ended: 0,
+            with_side_effects: 0,
+            exposure: ExposureCount::default(),
+            done: false,
+        };
+        let written = Pack::default().u64(1_000).u64(77).flag(false).bytes(&job.encode().unwrap()).done();
+        job.since = UnixMillis(1_000);
+        if let JobTarget::Subject(_, fence) = &mut job.target {
+            *fence = Fence::new(77).unwrap();
+        }
+        assert_eq!(stored_job(&written).unwrap(), job);
+        job.done = true;
+        assert_eq!(stored_job(&store_job(&job).unwrap()).unwrap(), job);
+        assert!(stored_job(&written[..20]).is_err());
+    }
+
+    #[test]
+    fn ids_come_in_sixteens() {
+        assert_eq!(ids(&[1; 32]).unwrap().len(), 2);
+        assert!(ids(&[1; 31]).is_err());
+    }
+}

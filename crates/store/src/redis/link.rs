@@ -1,0 +1,172 @@
+//! One connection that is opened again and again: who is at its other end is known before it is used.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mayfly_lease::StoreError;
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use super::answer::not_open;
+use super::dial::Target;
+use super::facts::Facts;
+use super::keys;
+use super::script::SCRIPTS;
+
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// An open connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) mux: MultiplexedConnection,
+    /// Whether what the server acknowledged survives it.
+    pub(super) keeps_all: bool,
+    /// Who it is.
+    pub(super) identity: [u8; 16],
+    serial: u64,
+}
+
+/// What all connections of a store know together.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// The server that the connections lead to.
+    pub(super) identity: Mutex<[u8; 16]>,
+    /// The server that the stored generation began on.
+    pub(super) began_on: Mutex<Option<[u8; 16]>>,
+    /// Why no connection opens.
+    trouble: Mutex<String>,
+}
+
+/// How connections are opened.
+pub(super) struct Dialer {
+    pub(super) target: Target,
+    pub(super) wait_replicas: u32,
+    pub(super) connect_timeout: Duration,
+    pub(super) known: Arc<Known>,
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+struct Owned(JoinHandle<()>);
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A connection with the task that opens it again.
+#[derive(Debug)]
+pub(super) struct Link {
+    conn: watch::Receiver<Option<Arc<Conn>>>,
+    suspect: watch::Sender<u64>,
+    known: Arc<Known>,
+    patience: Duration,
+    _task: Owned,
+}
+
+impl Link {
+    /// Starts opening it. Needs a tokio runtime.
+    pub(super) fn start(dialer: Arc<Dialer>, name: &'static str) -> Self {
+        let (conn_tx, conn) = watch::channel(None);
+        let (suspect, suspect_rx) = watch::channel(0);
+        let known = Arc::clone(&dialer.known);
+        let patience = dialer.connect_timeout;
+        let task = Owned(tokio::spawn(supervise(dialer, name, conn_tx, suspect_rx)));
+        Self { conn, suspect, known, patience, _task: task }
+    }
+
+    /// The open connection; waits for one no longer than opening may take.
+    pub(super) async fn get(&self) -> Result<Arc<Conn>, StoreError> {
+        let mut conn = self.conn.clone();
+        if let Some(open) = conn.borrow_and_update().clone() {
+            return Ok(open);
+        }
+        let waited = tokio::time::timeout(self.patience, conn.wait_for(Option::is_some)).await;
+        match waited {
+            Ok(Ok(open)) => open.clone().ok_or_else(|| self.down()),
+            _ => Err(self.down()),
+        }
+    }
+
+    /// Says that this connection did not answer: it is given up, and another one opened.
+    pub(super) fn suspect(&self, conn: &Conn) {
+        self.suspect.send_if_modified(|serial| {
+            let newer = *serial < conn.serial;
+            *serial = (*serial).max(conn.serial);
+            newer
+        });
+    }
+
+    fn down(&self) -> StoreError {
+        StoreError::Unavailable(format!("no connection: {}", self.known.trouble.lock()))
+    }
+}
+
+async fn supervise(
+    dialer: Arc<Dialer>,
+    name: &'static str,
+    conn_tx: watch::Sender<Option<Arc<Conn>>>,
+    mut suspect: watch::Receiver<u64>,
+) {
+    let mut pause = PAUSE_MIN;
+    for serial in 1.. {
+        let opened = tokio::time::timeout(dialer.connect_timeout, open(&dialer, serial)).await;
+        match opened.unwrap_or_else(|_| Err("it took too long".to_owned())) {
+            Ok((conn, mut driver)) => {
+                tracing::info!(connection = name, "redis connected");
+                conn_tx.send_replace(Some(Arc::new(conn)));
+                pause = PAUSE_MIN;
+                tokio::select! {
+                    _ = &mut driver.0 => {}
+                    _ = suspect.wait_for(|s| *s >= serial) => {}
+                }
+                conn_tx.send_replace(None);
+                tracing::warn!(connection = name, "redis connection lost");
+            }
+            Err(why) => {
+                tracing::warn!(connection = name, why, "redis does not connect");
+                *dialer.known.trouble.lock() = why;
+            }
+        }
+        if conn_tx.is_closed() {
+            return;
+        }
+        tokio::time::sleep(jittered(pause)).await;
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Opens a connection, asks who is there and hands over the scripts.
+async fn open(dialer: &Dialer, serial: u64) -> Result<(Conn, Owned), String> {
+    let (mut mux, driver) = dialer.target.open().await?;
+    let driver = Owned(tokio::spawn(driver));
+    let greeted = async {
+        let facts = Facts::read(&mut mux).await?;
+        let began_on: Option<Vec<u8>> = redis::cmd("GET").arg(keys::SERVER).query_async(&mut mux).await?;
+        for script in SCRIPTS.all() {
+            let mut load = redis::cmd("SCRIPT");
+            load.arg("LOAD").arg(&script.source).query_async::<String>(&mut mux).await?;
+        }
+        Ok((facts, began_on))
+    };
+    let (facts, began_on) = greeted.await.map_err(|e: redis::RedisError| not_open(&e))?;
+    *dialer.known.identity.lock() = facts.identity;
+    *dialer.known.began_on.lock() = began_on.and_then(|b| b.try_into().ok());
+    let keeps_all = facts.keeps_all(dialer.wait_replicas);
+    Ok((Conn { mux, keeps_all, identity: facts.identity, serial }, driver))
+}
+
+/// Between half of `pause` and all of it, so that brokers do not come back all at once.
+fn jittered(pause: Duration) -> Duration {
+    let mut random = [0; 2];
+    // Without randomness the pause is whole: later, never sooner.
+    if SystemRandom::new().fill(&mut random).is_err() {
+        return pause;
+    }
+    pause / 2 + pause.mul_f64(f64::from(u16::from_be_bytes(random)) / f64::from(u16::MAX) / 2.0)
+}

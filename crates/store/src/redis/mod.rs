@@ -1,0 +1,232 @@
+//! The lease store on one Redis (7.0 or later): every transition is one Lua script, judged by the server's own
+//! clock, in one round trip.
+//!
+//! `keys.rs` tells where each value lives. The scripts under `scripts/` decide exactly as
+//! `mayfly_lease::transition` does and are held against it. A script does nothing in another generation than
+//! the adopted one. Three connections keep apart what is hot, what must be durable and what nobody waits for;
+//! each knows which server it leads to. This module must never retry what may have been done, answer from
+//! memory, or hold a connection's secret longer than it takes to open one.
+
+mod answer;
+mod config;
+pub mod danger;
+mod dial;
+mod evidence;
+mod facts;
+mod jobs;
+mod keys;
+mod lease;
+mod link;
+mod mint;
+mod pack;
+mod revoke;
+mod run;
+mod script;
+mod shared;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use mayfly_domain::time::SharedClock;
+use mayfly_domain::{Block, DimKey, Gate, LeaseId, Subject, TaskId};
+use mayfly_lease::command::{
+    CheckCommand, EndCommand, ListQuery, MintCommand, Minted, Page, RenewCommand, RevokeCommand, Revoked,
+    StartTaskCommand, TaskStarted,
+};
+use mayfly_lease::store::{BrokerSeen, LeaseStore, StoreCounts};
+use mayfly_lease::{Carry, GenerationRecord, Job, JobId, LeaseRecord, StoreError, Survey, TaskRecord};
+use parking_lot::RwLock;
+
+pub use config::{ConfigError, RedisConfig};
+pub use facts::refused_risks;
+use link::{Dialer, Known, Link};
+use run::Lane;
+
+/// A lease store on Redis.
+#[derive(Debug)]
+pub struct RedisStore {
+    hot: Link,
+    durable: Link,
+    back: Link,
+    known: Arc<Known>,
+    adopted: RwLock<Option<GenerationRecord>>,
+    clock: SharedClock,
+    brokers_clock: bool,
+    skew_ms: u32,
+    wait_replicas: u32,
+    wait_ms: u64,
+}
+
+impl RedisStore {
+    /// Starts connecting; calls wait for a connection as long as one may take to open, then say that the
+    /// store is unavailable. Must be called within a tokio runtime. `clock` is the broker's own, held
+    /// against the server's.
+    ///
+    /// # Errors
+    /// [`ConfigError`] where the configuration can't be used.
+    pub fn open(config: RedisConfig, clock: SharedClock) -> Result<Self, ConfigError> {
+        Self::open_by(config, clock, false)
+    }
+
+    fn open_by(config: RedisConfig, clock: SharedClock, brokers_clock: bool) -> Result<Self, ConfigError> {
+        let known = Arc::new(Known::default());
+        let dialer = Arc::new(Dialer {
+            target: dial::Target::new(&config)?,
+            wait_replicas: config.wait_replicas,
+            connect_timeout: config.connect_timeout,
+            known: Arc::clone(&known),
+        });
+        Ok(Self {
+            hot: Link::start(Arc::clone(&dialer), "hot"),
+            durable: Link::start(Arc::clone(&dialer), "durable"),
+            back: Link::start(dialer, "back"),
+            known,
+            adopted: RwLock::new(None),
+            clock,
+            brokers_clock,
+            skew_ms: u32::try_from(config.skew.as_millis()).unwrap_or(u32::MAX),
+            wait_replicas: config.wait_replicas,
+            // 0 would wait for ever.
+            wait_ms: u64::try_from(config.wait_timeout.as_millis()).unwrap_or(u64::MAX).max(1),
+        })
+    }
+
+    fn link(&self, lane: Lane) -> &Link {
+        match lane {
+            Lane::Hot => &self.hot,
+            Lane::Durable => &self.durable,
+            Lane::Back => &self.back,
+        }
+    }
+}
+
+#[async_trait]
+impl LeaseStore for RedisStore {
+    fn kind(&self) -> &'static str {
+        "redis"
+    }
+
+    async fn survey(&self) -> Result<Survey, StoreError> {
+        self.do_survey().await
+    }
+
+    async fn begin_generation(
+        &self,
+        next: &GenerationRecord,
+        carry: &Carry,
+    ) -> Result<GenerationRecord, StoreError> {
+        self.do_begin_generation(next, carry).await
+    }
+
+    fn adopt(&self, generation: GenerationRecord) {
+        *self.adopted.write() = Some(generation);
+    }
+
+    fn generation(&self) -> Option<GenerationRecord> {
+        *self.adopted.read()
+    }
+
+    fn identity(&self) -> [u8; 16] {
+        *self.known.identity.lock()
+    }
+
+    async fn mint(&self, command: &MintCommand) -> Result<Minted, StoreError> {
+        self.do_mint(command).await
+    }
+
+    async fn confirm(&self, id: LeaseId) -> Result<LeaseRecord, StoreError> {
+        self.do_confirm(id).await
+    }
+
+    async fn renew(&self, command: &RenewCommand) -> Result<LeaseRecord, StoreError> {
+        self.do_renew(command).await
+    }
+
+    async fn check(&self, command: &CheckCommand) -> Result<LeaseRecord, StoreError> {
+        self.do_check(command).await
+    }
+
+    async fn end(&self, command: &EndCommand) -> Result<(LeaseRecord, bool), StoreError> {
+        self.do_end(command).await
+    }
+
+    async fn get(&self, id: LeaseId) -> Result<Option<LeaseRecord>, StoreError> {
+        self.do_get(id).await
+    }
+
+    async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
+        self.do_list(query).await
+    }
+
+    async fn start_task(&self, command: &StartTaskCommand) -> Result<TaskStarted, StoreError> {
+        self.do_start_task(command).await
+    }
+
+    async fn task(&self, id: &TaskId) -> Result<Option<TaskRecord>, StoreError> {
+        self.do_task(id).await
+    }
+
+    async fn revoke(&self, command: &RevokeCommand) -> Result<Revoked, StoreError> {
+        self.do_revoke(command).await
+    }
+
+    async fn set_block(&self, subject: &Subject, block: Option<Block>) -> Result<Gate, StoreError> {
+        self.do_set_block(subject, block).await
+    }
+
+    async fn blocks(&self) -> Result<Vec<(Subject, Gate)>, StoreError> {
+        self.do_blocks().await
+    }
+
+    async fn gates(&self, keys: &[DimKey]) -> Result<Vec<Option<Gate>>, StoreError> {
+        self.do_gates(keys).await
+    }
+
+    async fn knows(&self, subject: &Subject) -> Result<bool, StoreError> {
+        self.do_knows(subject).await
+    }
+
+    async fn claim_job(&self, lease_ms: u64) -> Result<Option<Job>, StoreError> {
+        self.do_claim_job(lease_ms).await
+    }
+
+    async fn end_batch(&self, job: &Job, ids: &[LeaseId]) -> Result<Vec<LeaseId>, StoreError> {
+        self.do_end_batch(job, ids).await
+    }
+
+    async fn save_job(&self, job: &Job, lease_ms: u64) -> Result<(), StoreError> {
+        self.do_save_job(job, lease_ms).await
+    }
+
+    async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.do_job(id).await
+    }
+
+    async fn due_undos(&self, limit: u32) -> Result<Vec<LeaseRecord>, StoreError> {
+        self.do_due_undos(limit).await
+    }
+
+    async fn undone(&self, id: LeaseId) -> Result<(), StoreError> {
+        self.do_undone(id).await
+    }
+
+    async fn keys(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        self.do_keys().await
+    }
+
+    async fn put_keys(&self, expected: u64, version: u64, sealed: &[u8]) -> Result<bool, StoreError> {
+        self.do_put_keys(expected, version, sealed).await
+    }
+
+    async fn heartbeat(&self, id: &str, keys_version: u64, for_ms: u64) -> Result<(), StoreError> {
+        self.do_heartbeat(id, keys_version, for_ms).await
+    }
+
+    async fn brokers(&self) -> Result<Vec<BrokerSeen>, StoreError> {
+        self.do_brokers().await
+    }
+
+    async fn counts(&self) -> Result<StoreCounts, StoreError> {
+        self.do_counts().await
+    }
+}

@@ -1,0 +1,100 @@
+-- What every transition begins with: the caller's head, the time, the generation, gates and writes that end.
+--
+-- ARGV[1], the head: the adopted generation (30 octets), the broker's clock in ms (8), the tolerated
+-- difference in ms (4, 0: any), flags (1): 1 the broker's clock counts, 2 first bindings go elsewhere.
+-- Answers: {code, ...}; `answer.rs` holds the codes. A script decides first and writes last: an error in
+-- between leaves nothing half done. Numbers are doubles: every time is below 2^53.
+local byte, sub, pack, unp = string.byte, string.sub, struct.pack, struct.unpack
+local call, floor, max, min = redis.call, math.floor, math.max, math.min
+local FENCE_MAX = 281474976710655
+local ZEROS = string.rep('\0', 16)
+
+-- `struct.unpack` also returns where it ended; these return the number alone.
+local function u64(s, at) return (unp('>I8', s, at or 1)) end
+local function u48(s, at) return (unp('>I6', s, at or 1)) end
+local function u32(s, at) return (unp('>I4', s, at or 1)) end
+
+local head = ARGV[1]
+local clock, skew, flags = unp('>I8I4B', head, 31)
+local fixed_clock = flags % 2 == 1
+local hot = flags >= 2
+local now = clock
+if not fixed_clock then
+  local t = call('TIME')
+  now = t[1] * 1000 + floor(t[2] / 1000)
+end
+
+-- The refusal where the store's generation is not the caller's, or the clocks are too far apart.
+local function begin(generation)
+  if generation ~= sub(head, 1, 30) then return {1, generation} end
+  local difference = now - clock
+  if skew > 0 and (difference > skew or difference < -skew) then return {2, difference} end
+end
+
+-- Stores a value that Redis may forget at `ends`. With a fixed clock nothing ends by the server's.
+local function put(key, value, ends)
+  if fixed_clock then
+    call('SET', key, value)
+  else
+    call('SET', key, value, 'PXAT', max(ends, 1))
+  end
+end
+
+-- Until when a fence that moves now is kept.
+local function fence_ends()
+  return now + u64(head, 23) + 2 * SKEW_MS
+end
+
+-- The fence that stands in a gate; nil for none.
+local function fence_of(gate)
+  if not gate then return nil end
+  local version, _, fence, ends = unp('>BBI8I8', gate)
+  if version ~= 1 then error('gate: unknown version') end
+  if fence ~= 0 and now < ends then return fence end
+end
+
+-- Whether a block stands in a gate.
+local function blocks(gate)
+  if not gate or byte(gate, 2) ~= 1 then return false end
+  local ends = u64(gate, 27)
+  return ends == 0 or now < ends
+end
+
+-- Whether a mark stands.
+local function stands(mark)
+  return mark and now < u64(mark)
+end
+
+-- Writes a gate and keeps the set of blocks. A standing block without an end has no end in Redis either.
+local function put_gate(key, id, blocked, fence, fence_ends_at, version, block_ends, tail)
+  local value = pack('>BBI8I8I8I8', 1, blocked, fence, fence_ends_at, version, block_ends) .. tail
+  if blocked == 1 then call('SADD', 'mf:blocks', id) else call('SREM', 'mf:blocks', id) end
+  if blocked == 1 and block_ends == 0 then
+    call('SET', key, value)
+  else
+    put(key, value, max(fence_ends_at, block_ends))
+  end
+  return value
+end
+
+-- Moves the fence of a gate; the block stays as it is. `tail`: its words where it is new.
+local function move_fence(key, id, gate, tail)
+  local blocked, fence, ends, version, block_ends = 0, 0, 0, 0, 0
+  if gate then
+    local _
+    _, blocked, fence, ends, version, block_ends = unp('>BBI8I8I8I8', gate)
+    tail = sub(gate, 35)
+  end
+  fence = min(max(fence + 1, now), FENCE_MAX)
+  return put_gate(key, id, blocked, fence, max(ends, fence_ends()), version, block_ends, tail), fence
+end
+
+-- Writes or extends an index entry. What is over for longer than its record is kept goes, a few at a time.
+local function enter(key, id, expires)
+  call('ZADD', key, expires, id)
+  if fixed_clock then return end
+  local over = call('ZRANGEBYSCORE', key, '-inf', now - 2 * SKEW_MS, 'LIMIT', 0, 8)
+  if #over > 0 then call('ZREM', key, unpack(over)) end
+  local ends = expires + 2 * SKEW_MS
+  if call('PEXPIREAT', key, ends, 'GT') == 0 then call('PEXPIREAT', key, ends, 'NX') end
+end

@@ -1,0 +1,117 @@
+-- Nonces, evidence and what it observed: `lease::transition::evidence` in Lua.
+
+-- Whether a nonce's used mark stands.
+local function spent(used)
+  return used and now < u64(used)
+end
+
+-- Presents evidence. `e`: key (32), issued (8), kept until (8), supersede (1), names (1), the place of its own
+-- gate in KEYS (1), how many values it observes (1), and for each its dimension key (16) and its gate's
+-- place (1); empty for no evidence. `v` holds the values of KEYS, `at` is the place of the first name.
+-- Returns a refusal, or nil and what it comes to. Binding: version (1), changes (1), key (32), bound (8),
+-- until (8), pairs (1), each key (16) and fence (6).
+local function present(e, v, at, takeover)
+  local p = { names = {}, seen = {} }
+  if e == '' then return nil, p end
+  local issued, ends, supersede, names, own, count = unp('>I8I8BBBB', e, 33)
+  if issued < u64(head, 15) - SKEW_MS then return {11} end
+  local found
+  for i = at, at + names - 1 do
+    local b = v[i]
+    if b and now < u64(b, 43) then
+      if found and sub(found, 3, 34) ~= sub(b, 3, 34) then return {12} end
+      found = found or b
+    end
+  end
+  if not found then
+    local pairs = {}
+    for i = 1, count do
+      local key, g = unp('>c16B', e, 36 + i * 17)
+      local fence = fence_of(v[g]) or 0
+      p.seen[key] = fence
+      pairs[i] = key .. pack('>I6', fence)
+    end
+    for i = 1, names do p.names[i] = at + i - 1 end
+    p.bound, p.ends = now, ends
+    p.value = '\1\0' .. sub(e, 1, 32) .. pack('>I8I8B', now, ends, count) .. table.concat(pairs)
+    return nil, p
+  end
+  p.bound = u64(found, 35)
+  for i = 0, byte(found, 51) - 1 do
+    local key, fence = unp('>c16I6', found, 52 + i * 22)
+    p.seen[key] = fence
+  end
+  p.ends = max(u64(found, 43), ends)
+  local rest = pack('>I8', p.ends) .. sub(found, 51)
+  if sub(found, 3, 34) == sub(e, 1, 32) then
+    p.value = sub(found, 1, 42) .. rest
+    for i = at, at + names - 1 do
+      local b = v[i]
+      local until_ = b and u64(b, 43)
+      if not b or now >= until_ or until_ < ends then p.names[#p.names + 1] = i end
+    end
+    return nil, p
+  end
+  local changes = byte(found, 2)
+  if not (takeover and supersede == 1 and changes < SUPERSEDE_MAX) then return {12} end
+  p.changes = changes + 1
+  p.value = string.char(1, p.changes) .. sub(e, 1, 32) .. sub(found, 35, 42) .. rest
+  for i = 1, names do p.names[i] = at + i - 1 end
+  p.own = own
+  local old = v[own] and u64(v[own], 3) or 0
+  p.moved = min(max(old + 1, now), FENCE_MAX)
+  return nil, p
+end
+
+-- The fence that a lease takes for the value `key` whose gate is at `g`; nil where the evidence observed
+-- another. `kind`: 1 where the evidence observes the value.
+local function observed(p, v, key, g, kind)
+  if p.own == g then return p.moved end
+  local current = fence_of(v[g])
+  if kind ~= 1 then return current or 0 end
+  local seen = p.seen[key]
+  if seen then
+    if current == nil or current == seen then return seen end
+    return nil
+  end
+  current = current or 0
+  if current < max(p.bound, 1) then return current end
+end
+
+-- Goes over a list of pairs in the order of their keys: dimension key (16), place of its gate (1), kind (1: 0
+-- present fence, 1 the evidence's, 2 inherited), position among the command's subjects (1, 255 none),
+-- inherited fence (6). Returns the pairs as an observation has them, the first subject that the evidence
+-- predates, and the first subject or else carried value that is blocked (255: none).
+local function observe(list, subjects, p, v)
+  local out, late, blocked, carried = {}, 255, 255, 255
+  for i = 0, #list / 25 - 1 do
+    local key, g, kind, n, fence = unp('>c16BBBI6', list, i * 25 + 1)
+    if kind ~= 2 then
+      fence = observed(p, v, key, g, kind)
+      if not fence then
+        late = min(late, n)
+        fence = 0
+      end
+    end
+    if blocks(v[g]) then
+      if n == 255 then carried = min(carried, subjects + i) else blocked = min(blocked, n) end
+    end
+    out[i + 1] = key .. pack('>I6', fence)
+  end
+  if blocked == 255 then blocked = carried end
+  return out, late, blocked
+end
+
+-- Whether the binding is new or changed and this connection is not the one for that.
+local function elsewhere(p)
+  return hot and #p.names > 0
+end
+
+-- Writes what presenting evidence comes to. `tail`: the words of its own gate where that is new.
+local function bind(p, v, tail)
+  for _, i in ipairs(p.names) do put(KEYS[i], p.value, p.ends) end
+  if p.moved then
+    move_fence(KEYS[p.own], sub(KEYS[p.own], 8, 23), v[p.own], tail)
+    call('INCR', 'mf:changes')
+  end
+end

@@ -1,0 +1,153 @@
+//! A server that dies, forgets, freezes or is another one.
+
+use std::sync::Arc;
+
+use mayfly_domain::*;
+use mayfly_lease::command::RevokeWhat;
+use mayfly_lease::store::LeaseStore as _;
+use mayfly_lease::transition::No;
+use mayfly_lease::{Carry, StoreError};
+use mayfly_store::redis::{RedisStore, refused_risks};
+use mayfly_testkit::clock::TestClock;
+use mayfly_testkit::redis::{AppendFsync, RedisOptions};
+
+use crate::support::*;
+
+/// Repeats until the store is reached again.
+async fn reached<T>(call: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let give_up = Deadline::after(std::time::Duration::from_secs(20));
+    loop {
+        match call().await {
+            Err(StoreError::Unavailable(why)) => assert!(!give_up.has_passed(), "{why}"),
+            other => return other,
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_9() {
+    let (mut server, store) = ready(RedisOptions::default()).await;
+    store.mint(&mint(1)).await.unwrap();
+    store.mint(&mint_of(2, "run-2", CredentialKind::Token)).await.unwrap();
+    let task = Subject::Task(TaskId::parse("run-1").unwrap());
+    store.revoke(&revoke(1, RevokeWhat::Subject { subject: task, block: None })).await.unwrap();
+    let identity = store.identity();
+    server.kill9();
+    let lost = store.check(&check(2)).await;
+    assert!(matches!(lost, Err(StoreError::Unavailable(_))), "{lost:?}");
+    server.restart();
+    // The file is synced always: the same generation goes on.
+    reached(async || store.check(&check(2)).await).await.unwrap();
+    assert_eq!(no(store.check(&check(1)).await), No::FenceMoved);
+    assert_ne!(store.identity(), identity);
+}
+
+#[tokio::test]
+async fn a_server_that_may_have_forgotten_needs_a_new_generation() {
+    let options = RedisOptions { appendfsync: AppendFsync::EverySec, ..RedisOptions::default() };
+    let (mut server, store) = ready(options).await;
+    let survey = store.survey().await.unwrap();
+    assert_eq!(survey.risks, ["appendfsync-everysec"]);
+    assert_eq!(refused_risks(&survey, &[]), ["appendfsync-everysec"]);
+    assert!(refused_risks(&survey, &["appendfsync-everysec".to_owned()]).is_empty());
+    store.mint(&mint(1)).await.unwrap();
+    server.restart();
+    let changed = reached(async || store.check(&check(1)).await).await;
+    assert_eq!(changed, Err(StoreError::ServerChanged));
+    // Neither the old generation nor a broker that comes fresh may go on in it.
+    let fresh = open(&server);
+    for store in [&store, &fresh] {
+        let survey = reached(async || store.survey().await).await.unwrap();
+        store.adopt(survey.generation.unwrap());
+        assert_eq!(store.check(&check(1)).await, Err(StoreError::ServerChanged));
+    }
+    begin(&fresh, 2).await;
+    fresh.mint(&mint(2)).await.unwrap();
+    // Evidence and leases of the old one are worth nothing.
+    assert_eq!(no(fresh.check(&check(1)).await), No::FenceMoved);
+    let survey = store.survey().await.unwrap();
+    store.adopt(survey.generation.unwrap());
+    store.check(&check(2)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_flushed_server_has_no_generation_and_takes_over_keys_and_blocks() {
+    let (server, store) = ready(RedisOptions::default()).await;
+    let subject = Subject::Owner(owner());
+    store.set_block(&subject, Some(block())).await.unwrap();
+    assert_eq!(no(store.mint(&mint(1)).await), No::Blocked(1));
+    let carry = Carry {
+        keys: Some((4, b"sealed".to_vec())),
+        blocks: store.blocks().await.unwrap(),
+        changes: store.survey().await.unwrap().changes,
+    };
+    server.flushall();
+    // The scripts are still there; without them the store loads them again.
+    ::redis::cmd("SCRIPT").arg("FLUSH").query::<()>(&mut server.admin()).unwrap();
+    assert_eq!(store.mint(&mint(1)).await, Err(StoreError::OtherGeneration(None)));
+    let stands = store.begin_generation(&next(2), &carry).await.unwrap();
+    assert_eq!(stands.generation, next(2).generation);
+    assert_eq!(store.mint(&mint(1)).await, Err(StoreError::OtherGeneration(Some(stands))));
+    store.adopt(stands);
+    assert_eq!(no(store.mint(&mint(1)).await), No::Blocked(1));
+    assert_eq!(store.blocks().await.unwrap(), carry.blocks);
+    assert_eq!(store.keys().await.unwrap(), carry.keys);
+    assert_eq!(store.survey().await.unwrap().changes, carry.changes);
+    // An older copy brings nothing back, and a lower generation does not stand.
+    let lifted = store.set_block(&subject, None).await.unwrap();
+    assert_eq!(store.begin_generation(&next(1), &carry).await.unwrap(), stands);
+    store.adopt(store.begin_generation(&next(3), &carry).await.unwrap());
+    assert_eq!(store.gates(&[subject.key()]).await.unwrap(), [Some(lifted)]);
+}
+
+#[tokio::test]
+async fn a_frozen_server_is_unavailable_and_recovers() {
+    let server = mayfly_testkit::redis::RedisServer::start(RedisOptions::default());
+    let mut config = config(&server);
+    config.response_timeout = std::time::Duration::from_millis(200);
+    config.connect_timeout = std::time::Duration::from_millis(200);
+    let store = RedisStore::open(config, Arc::new(SystemClock)).unwrap();
+    begin(&store, 1).await;
+    store.mint(&mint(1)).await.unwrap();
+    server.freeze();
+    assert!(matches!(store.check(&check(1)).await, Err(StoreError::Unavailable(_))));
+    server.thaw();
+    reached(async || store.check(&check(1)).await).await.unwrap();
+}
+
+#[tokio::test]
+async fn clocks_that_differ_stop_mints_but_no_revocation() {
+    let (server, store) = ready(RedisOptions::default()).await;
+    store.mint(&mint(1)).await.unwrap();
+    let clock = TestClock::from_system();
+    clock.advance(45_000);
+    let late = RedisStore::open(config(&server), Arc::new(clock)).unwrap();
+    late.adopt(late.survey().await.unwrap().generation.unwrap());
+    let Err(StoreError::ClockSkew(ms)) = late.mint(&mint(2)).await else { panic!("no skew") };
+    assert!((-46_000..=-40_000).contains(&ms), "{ms}");
+    assert!(matches!(late.check(&check(1)).await, Err(StoreError::ClockSkew(_))));
+    late.revoke(&revoke_owner(1)).await.unwrap();
+    assert_eq!(no(store.check(&check(1)).await), No::FenceMoved);
+}
+
+#[tokio::test]
+async fn a_replica_that_is_missing_leaves_the_fence_and_acknowledges_nothing() {
+    let server = mayfly_testkit::redis::RedisServer::start(RedisOptions::default());
+    let store = open(&server);
+    begin(&store, 1).await;
+    let mut waiting = config(&server);
+    waiting.wait_replicas = 1;
+    waiting.wait_timeout = std::time::Duration::from_millis(20);
+    let waiting = RedisStore::open(waiting, Arc::new(SystemClock)).unwrap();
+    waiting.adopt(store.generation().unwrap());
+    store.mint(&mint(1)).await.unwrap();
+    // A first binding counts as a revocation does; evidence that is bound already takes the short way.
+    assert!(matches!(waiting.mint(&mint(2)).await, Err(StoreError::Unavailable(_))));
+    let mut bound = mint(3);
+    bound.evidence = mint(1).evidence;
+    bound.subjects = mint(1).subjects;
+    bound.evidence.as_mut().unwrap().until = UnixMillis(0);
+    waiting.mint(&bound).await.unwrap();
+    assert!(matches!(waiting.revoke(&revoke_owner(1)).await, Err(StoreError::Unavailable(_))));
+    assert_eq!(no(store.check(&check(1)).await), No::FenceMoved);
+}
