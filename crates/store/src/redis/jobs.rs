@@ -14,25 +14,26 @@ use super::script::SCRIPTS;
 /// Leases that one script ends at most; more would keep everyone else waiting.
 const BATCH: usize = 200;
 
-/// Reads a stored job: the octets that a script wrote say when it began and which fence it set.
-fn stored_job(bytes: &[u8]) -> Result<Job, StoreError> {
+/// Reads a stored job and until when it is kept: the octets that a script wrote say when it began and which
+/// fence it set.
+fn stored_job(bytes: &[u8]) -> Result<(Job, Option<UnixMillis>), StoreError> {
     let mut r = mayfly_domain::codec::Reader::new("job", bytes);
-    let (since, fence) = (UnixMillis(r.u64()?), r.u64()?);
-    r.u8()?;
+    let (since, fence, until) = (UnixMillis(r.u64()?), r.u64()?, r.u64()?);
     let mut job = Job::decode(r.rest())?;
     job.since = since;
     if let JobTarget::Subject(_, set) = &mut job.target {
         *set = Fence::new(fence).map_err(|_| StoreError::Corrupt("a job's fence".into()))?;
     }
-    Ok(job)
+    Ok((job, (until != 0).then_some(UnixMillis(until))))
 }
 
-fn store_job(job: &Job) -> Result<Vec<u8>, StoreError> {
+/// What stands before a job: when it began, and the fence.
+fn began(job: &Job) -> Vec<u8> {
     let fence = match &job.target {
         JobTarget::Lease(_) => 0,
         JobTarget::Subject(_, fence) => fence.value(),
     };
-    Ok(Pack::default().time(job.since).u64(fence).flag(job.done).bytes(&job.encode()?).done())
+    Pack::default().time(job.since).u64(fence).done()
 }
 
 fn ids(bytes: &[u8]) -> Result<Vec<LeaseId>, StoreError> {
@@ -47,7 +48,7 @@ impl RedisStore {
     pub(super) async fn do_claim_job(&self, lease_ms: u64) -> Result<Option<Job>, StoreError> {
         let args = vec![Pack::default().u64(lease_ms).done()];
         let mut answer = self.run(Lane::Back, Call::new(&SCRIPTS.claim_job, Keys::new([]), args)).await?;
-        answer.maybe()?.map(|job| stored_job(&job)).transpose()
+        Ok(answer.maybe()?.map(|job| stored_job(&job)).transpose()?.map(|(job, _)| job))
     }
 
     pub(super) async fn do_end_batch(&self, job: &Job, all: &[LeaseId]) -> Result<Vec<LeaseId>, StoreError> {
@@ -66,19 +67,26 @@ impl RedisStore {
     }
 
     pub(super) async fn do_save_job(&self, job: &Job, lease_ms: u64) -> Result<(), StoreError> {
-        let args = vec![job.id.0.to_vec(), store_job(job)?, Pack::default().u64(lease_ms).done()];
+        let args = vec![
+            job.id.0.to_vec(),
+            began(job),
+            job.encode()?,
+            if job.done { b"1".to_vec() } else { b"0".to_vec() },
+            Pack::default().u64(lease_ms).done(),
+        ];
         let keys = Keys::new([keys::job(job.id)]);
         self.run(Lane::Back, Call::new(&SCRIPTS.save_job, keys, args)).await?;
         Ok(())
     }
 
     pub(super) async fn do_job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
-        let (_, values) = self.read(Lane::Hot, [keys::job(id)]).await?;
-        values.into_iter().flatten().next().map(|bytes| stored_job(&bytes)).transpose()
+        let (now, values) = self.read(Lane::Hot, [keys::job(id)]).await?;
+        let stored = values.into_iter().flatten().next().map(|bytes| stored_job(&bytes)).transpose()?;
+        Ok(stored.filter(|(_, until)| until.is_none_or(|until| now < until)).map(|(job, _)| job))
     }
 
     pub(super) async fn do_due_undos(&self, limit: u32) -> Result<Vec<LeaseRecord>, StoreError> {
-        let args = vec![Pack::default().u32(limit.clamp(1, 1_000)).done()];
+        let args = vec![Pack::default().u32(limit.min(1_000)).done()];
         let call = Call::new(&SCRIPTS.due_undos, Keys::new([]), args);
         let mut answer = self.run(Lane::Back, call).await?.list()?;
         let mut due = Vec::with_capacity(answer.left());
@@ -121,14 +129,14 @@ mod tests {
             exposure: ExposureCount::default(),
             done: false,
         };
-        let written = Pack::default().u64(1_000).u64(77).flag(false).bytes(&job.encode().unwrap()).done();
+        let written = Pack::default().u64(1_000).u64(77).u64(0).bytes(&job.encode().unwrap()).done();
         job.since = UnixMillis(1_000);
         if let JobTarget::Subject(_, fence) = &mut job.target {
             *fence = Fence::new(77).unwrap();
         }
-        assert_eq!(stored_job(&written).unwrap(), job);
-        job.done = true;
-        assert_eq!(stored_job(&store_job(&job).unwrap()).unwrap(), job);
+        assert_eq!(stored_job(&written).unwrap(), (job.clone(), None));
+        let done = [began(&job), 5_u64.to_be_bytes().to_vec(), job.encode().unwrap()].concat();
+        assert_eq!(stored_job(&done).unwrap(), (job, Some(UnixMillis(5))));
         assert!(stored_job(&written[..20]).is_err());
     }
 

@@ -8,7 +8,7 @@
 //! | `mf:changes` | integer | revocations, blocks and key changes counted |
 //! | `mf:keys` | string | version (8 octets), the sealed keys |
 //! | `mf:brokers` | hash | broker id to alive until (8), keys' version (8) |
-//! | `mf:blocks` | set | dimension keys of gates with a block that was not lifted |
+//! | `mf:blocks` | set | dimension keys of gates with a block that was not lifted, standing or over |
 //! | `mf:jobs` | sorted set | open jobs by the time from which they may be claimed |
 //! | `mf:u` | sorted set | leases with side effects by the time when their undo is due |
 //! | `mf:f:{d<16>}` | string | gate of a dimension key: `mayfly_lease::gate` |
@@ -19,7 +19,7 @@
 //! | `mf:m:{l<16>}` | string | mark of a lease: `mayfly_lease::record::Mark` |
 //! | `mf:n:{l<16>}` | string | a nonce's used mark: until, 8 octets |
 //! | `mf:b:{b<32>}` | string | binding of evidence: `mayfly_lease::transition::Binding` |
-//! | `mf:j:{j<16>}` | string | job: since (8), fence (8), done (1), `mayfly_lease::Job` |
+//! | `mf:j:{j<16>}` | string | job: since (8), fence (8), kept until (8, 0 while open), `mayfly_lease::Job` |
 //! | `mf:x:{<n>}` | sorted set | expiry partition n of 256: lease ids by hard expiry, ms |
 //!
 //! Integers are big-endian; ids and dimension keys are raw octets.

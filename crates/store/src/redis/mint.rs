@@ -1,9 +1,9 @@
 //! Mints: one script, one round trip.
 
-use mayfly_domain::{DimKey, Observation, Pair};
+use mayfly_domain::{DimKey, Generation, Observation, Pair};
 use mayfly_lease::command::{MintCommand, Minted, ancestor_key, index_keys, is_indexed};
 use mayfly_lease::record::{LeaseRecord, encode_body};
-use mayfly_lease::{GenerationRecord, StoreError, TaskRecord};
+use mayfly_lease::{StoreError, TaskRecord};
 
 use super::RedisStore;
 use super::evidence::{Carried, FenceFrom, carried, pack_carried, pack_task, present};
@@ -19,8 +19,8 @@ const PARENT_OF_OTHER_GENERATION: u8 = 8;
 
 impl RedisStore {
     pub(super) async fn do_mint(&self, command: &MintCommand) -> Result<Minted, StoreError> {
-        let generation = self.adopted.read().ok_or(StoreError::OtherGeneration(None))?;
-        let call = call(command, &generation)?;
+        let generation = self.adopted.read().map(|g| g.generation).unwrap_or_default();
+        let call = call(command, generation)?;
         let mut answer = self.run(Lane::Hot, call).await?;
         let record = LeaseRecord::decode(command.id, &answer.bytes()?)?;
         let task = answer.maybe()?.map(|bytes| TaskRecord::decode(&bytes)).transpose()?;
@@ -35,13 +35,13 @@ impl RedisStore {
 }
 
 /// Everything that the lease carries, and the mint's kind as far as it does not depend on the store.
-fn lineage(command: &MintCommand, generation: &GenerationRecord) -> (Vec<Carried>, Vec<u8>, u8) {
+fn lineage(command: &MintCommand, generation: Generation) -> (Vec<Carried>, Vec<u8>, u8) {
     let mut list = carried(&command.subjects, command.evidence.as_ref());
     let mut kind = if command.body.kind.has_side_effect() { SIDE_EFFECT } else { 0 };
     let mut ancestors = Vec::new();
     if let Some(parent) = &command.parent {
         kind |= HAS_PARENT;
-        if parent.observation.generation() != generation.generation {
+        if parent.observation.generation() != generation {
             kind |= PARENT_OF_OTHER_GENERATION;
         }
         for c in &mut list {
@@ -59,7 +59,7 @@ fn lineage(command: &MintCommand, generation: &GenerationRecord) -> (Vec<Carried
         ancestors.push(parent.id);
     }
     let pairs = list.iter().map(|c| Pair { key: c.key, fence: mayfly_domain::Fence::NONE });
-    if Observation::new(generation.generation, pairs, ancestors.iter().copied()).is_err() {
+    if Observation::new(generation, pairs, ancestors.iter().copied()).is_err() {
         kind |= LINEAGE_LIMIT;
     }
     let mut encoded = vec![u8::try_from(ancestors.len()).unwrap_or(u8::MAX)];
@@ -83,7 +83,7 @@ fn indexed(command: &MintCommand, list: &[Carried]) -> Vec<DimKey> {
     all
 }
 
-fn call(command: &MintCommand, generation: &GenerationRecord) -> Result<Call, StoreError> {
+fn call(command: &MintCommand, generation: Generation) -> Result<Call, StoreError> {
     let (mut list, ancestors, kind) = lineage(command, generation);
     let mut keys = Keys::new([]);
     let used_at = command.spend.map_or(0, |spend| keys.place(keys::used(spend.id)));

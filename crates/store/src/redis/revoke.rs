@@ -1,7 +1,7 @@
 //! Revocations and blocks: durable when they return.
 
 use mayfly_domain::{Block, DimKey, EndReason, Fence, Gate, LeaseId, Subject, UnixMillis};
-use mayfly_lease::command::{EvidenceUse, RevokeCommand, RevokeWhat, Revoked, Spend};
+use mayfly_lease::command::{EvidenceUse, RevokeCommand, RevokeWhat, Revoked, Spend, is_indexed};
 use mayfly_lease::job::{ExposureCount, Job, JobTarget};
 use mayfly_lease::task::{TaskBody, encode_body};
 use mayfly_lease::{StoreError, TaskRecord, gate};
@@ -199,7 +199,8 @@ impl RedisStore {
 
     pub(super) async fn do_knows(&self, subject: &Subject) -> Result<bool, StoreError> {
         let key = subject.key();
-        let keys = Keys::new([keys::gate(key), keys::task(key), keys::index(key)]);
+        let index = is_indexed(subject).then(|| keys::index(key));
+        let keys = Keys::new([keys::gate(key), keys::task(key)].into_iter().chain(index));
         let mut answer = self.run(Lane::Hot, Call::new(&SCRIPTS.knows, keys, Vec::new())).await?;
         Ok(answer.int()? == 1)
     }

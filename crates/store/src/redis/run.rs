@@ -14,6 +14,7 @@ use super::script::Script;
 
 const BROKERS_CLOCK: u8 = 1;
 const NO_FIRST_BINDING: u8 = 2;
+const GENERATION_LEN: usize = 30;
 
 /// What a call may wait for, and what may wait for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,14 +84,14 @@ impl RedisStore {
     }
 
     async fn run_on(&self, lane: Lane, call: &Call) -> Result<Outcome, StoreError> {
-        let generation =
-            self.adopted.read().filter(|g| g.settled).ok_or(StoreError::OtherGeneration(None))?;
+        // With none adopted, no stored one is it: the script says what there is.
+        let generation = self.adopted.read().filter(|g| g.settled).map_or(Vec::new(), |g| g.encode());
         let conn = self.link(lane).get().await?;
-        if !conn.keeps_all && *self.known.began_on.lock() != Some(conn.identity) {
+        if !conn.keeps_all && self.known.began_on.lock().is_some_and(|began| began != conn.identity) {
             return Err(StoreError::ServerChanged);
         }
         let elsewhere = lane != Lane::Durable && self.wait_replicas > 0;
-        let head = self.head(&generation.encode(), call.clocks_agree, elsewhere);
+        let head = self.head(&generation, call.clocks_agree, elsewhere);
         self.evaluate(lane, &conn, call, &head).await
     }
 
@@ -125,8 +126,10 @@ impl RedisStore {
     pub(super) fn head(&self, generation: &[u8], clocks_agree: bool, elsewhere: bool) -> Vec<u8> {
         let clock_flag = if self.brokers_clock { BROKERS_CLOCK } else { 0 };
         let binding_flag = if elsewhere { NO_FIRST_BINDING } else { 0 };
+        let mut adopted = [0; GENERATION_LEN];
+        adopted.iter_mut().zip(generation).for_each(|(to, from)| *to = *from);
         Pack::default()
-            .bytes(generation)
+            .bytes(&adopted)
             .time(self.clock.now())
             .u32(if clocks_agree { self.skew_ms } else { 0 })
             .u8(clock_flag | binding_flag)

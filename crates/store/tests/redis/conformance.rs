@@ -31,7 +31,11 @@ impl Fixture for Redis {
     }
 
     async fn store(&mut self) -> Arc<dyn LeaseStore> {
-        Arc::new(open_with_brokers_clock(config(&self.server), Arc::new(self.clock.clone())).unwrap())
+        let clock = Arc::new(self.clock.clone());
+        let store = open_with_brokers_clock(config(&self.server), clock).unwrap();
+        // As a broker does before it serves.
+        store.survey().await.unwrap();
+        Arc::new(store)
     }
 
     fn shared(&self) -> bool {

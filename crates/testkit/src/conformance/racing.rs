@@ -54,6 +54,14 @@ impl Race {
         self.done.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Whether the evidence of an owner's round was shown, or will not be: only what was shown before a
+    /// revocation is ended by it.
+    fn is_shown(&self, owner: u8, round: u32) -> bool {
+        let present = self.rounds[usize::from(owner)].load(Ordering::SeqCst) == round;
+        let shown = self.handed_out.lock().contains_key(&(owner, round));
+        (present && shown) || self.done.load(Ordering::SeqCst) >= MINTS
+    }
+
     /// Revokes an owner; when that is acknowledged, everything of its round is dead.
     async fn revoke(&self, owner: u8) {
         let round = self.rounds[usize::from(owner)].load(Ordering::SeqCst);
@@ -100,10 +108,11 @@ pub async fn revocations_race_mints(w: World) {
         tasks.push(tokio::spawn(async move {
             // Spread over the mints: each waits for its share of them.
             let share = MINTS / (u32::from(OWNERS) * REVOCATIONS_PER_OWNER + 1);
-            while race.done.load(Ordering::SeqCst) < step * share {
+            let (owner, round) = (u8::try_from(step % u32::from(OWNERS)).unwrap(), step / u32::from(OWNERS));
+            while race.done.load(Ordering::SeqCst) < step * share || !race.is_shown(owner, round) {
                 tokio::task::yield_now().await;
             }
-            race.revoke(u8::try_from(step % u32::from(OWNERS)).unwrap()).await;
+            race.revoke(owner).await;
         }));
     }
     for task in tasks {

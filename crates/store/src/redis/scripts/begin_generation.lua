@@ -14,7 +14,7 @@ end
 for i = 3, #KEYS do
   local id, carried_gate, stored = sub(ARGV[i + 2], 1, 16), sub(ARGV[i + 2], 17), call('GET', KEYS[i])
   local _, blocked, fence, ends, version, block_ends = unp('>BBI8I8I8I8', carried_gate)
-  local stored_version = -1
+  local stored_version = 0
   if stored then
     local _, _, stored_fence, stored_ends, of = unp('>BBI8I8I8', stored)
     fence, ends, stored_version = max(fence, stored_fence), max(ends, stored_ends), of
@@ -23,7 +23,7 @@ for i = 3, #KEYS do
     put_gate(KEYS[i], id, blocked, fence, ends, version, block_ends, sub(carried_gate, 35))
   end
 end
-call('SET', 'mf:changes', max(tonumber(call('GET', 'mf:changes') or 0), u64(ARGV[3])) + 1)
+call('SET', 'mf:changes', max(tonumber(call('GET', 'mf:changes') or 0), u64(ARGV[3])))
 call('SET', 'mf:server', ARGV[2])
 call('SET', KEYS[1], sub(head, 1, 30))
 return {0, sub(head, 1, 30), ARGV[2]}

@@ -13,8 +13,9 @@ local function not_after(a, b)
   return a3 <= b3
 end
 
--- The rank of the first entry after the place where the last page ended.
+-- The rank of the first entry that is not over and after the place where the last page ended.
 local function rank(key)
+  if started == 0 or expires <= now then return call('ZCOUNT', key, '-inf', now) end
   local low = call('ZCOUNT', key, '-inf', expires - 1)
   local high = low + call('ZCOUNT', key, expires, expires)
   while low < high do
@@ -26,8 +27,7 @@ end
 
 local ids, next_place = {}, false
 local function take(key, p)
-  local from = 0
-  if started == 1 then from = rank(key) end
+  local from = rank(key)
   started = 0
   local page = call('ZRANGE', key, from, from + limit - #ids - 1, 'WITHSCORES')
   for i = 1, #page, 2 do ids[#ids + 1] = page[i] end
