@@ -22,6 +22,9 @@ impl JobId {
             mayfly_domain::Invalid::new("revocation id", input, "must be `rev_` and 32 hexadecimal digits")
         };
         let digits = input.strip_prefix("rev_").filter(|d| d.len() == 32).ok_or_else(no)?;
+        if digits.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(no());
+        }
         Ok(Self(Uuid::try_parse(digits).map_err(|_| no())?.into_bytes()))
     }
 }

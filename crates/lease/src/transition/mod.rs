@@ -29,9 +29,6 @@ pub use renew::renew;
 pub use revoke::{end_swept, revoke, set_block, would_be_refused};
 pub use task::start_task;
 
-#[cfg(test)]
-mod tests;
-
 /// A consistent state that a transition reads. Values past their own end may or may not still be there.
 pub trait View {
     /// What goes wrong in reading.
