@@ -8,6 +8,8 @@
 )]
 
 mod examples;
+mod harness;
 mod house;
 mod proofs;
+mod smoke;
 mod support;

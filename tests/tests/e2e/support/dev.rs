@@ -77,16 +77,21 @@ impl DevBroker {
     /// The broker as the acceptor `name` reaches it.
     pub(crate) async fn acceptor(&self, name: &str) -> AcceptorClient {
         let (_, certificate, key) = self.told.acceptors.iter().find(|(n, ..)| n == name).unwrap();
-        AcceptorClient::connect(&self.target(certificate.clone(), key.clone())).await.unwrap()
+        AcceptorClient::connect(&self.target(Some((certificate.clone(), key.clone())))).await.unwrap()
     }
 
-    fn target(&self, certificate: PathBuf, key: PathBuf) -> Target {
+    /// The broker as a workload reaches it.
+    pub(crate) fn anyone(&self) -> Target {
+        self.target(None)
+    }
+
+    fn target(&self, identity: Option<(PathBuf, PathBuf)>) -> Target {
         Target {
             name: "test".to_owned(),
             url: Url::parse(&self.told.url).unwrap(),
             trust_domain: Some(TrustDomain::parse(self.told.trust_domain.as_str()).unwrap()),
             pin: Pin::from_file(&self.told.ca).unwrap(),
-            identity: Some((certificate, key)),
+            identity,
         }
     }
 }
