@@ -188,6 +188,18 @@ impl TrustRule {
         Ok(())
     }
 
+    /// The owners that the rule names without a claim.
+    pub fn fixed_owners(&self) -> impl Iterator<Item = Owner> {
+        let fixed = self.owners.iter().filter(|t| t.claims().next().is_none());
+        fixed.filter_map(|t| Owner::parse(t.literal_start()).ok())
+    }
+
+    /// The workload that the rule names, where no claim is part of it.
+    pub fn fixed_workload(&self) -> Option<SpiffeId> {
+        let fixed = Some(&self.spiffe_id).filter(|t| t.claims().next().is_none())?;
+        SpiffeId::new(&self.trust_domain, fixed.literal_start()).ok()
+    }
+
     /// Makes workload, owners, task and tags of evidence that the rule accepts.
     ///
     /// # Errors

@@ -20,6 +20,13 @@ pub struct BlockInput {
     pub length: Option<Ttl>,
 }
 
+/// What is done to a block, for policy and audit.
+struct Act {
+    kind: Kind,
+    action: OperatorAction,
+    reason: Option<TaskReason>,
+}
+
 impl Broker {
     /// Sets a block: from now on no mint for the subject.
     ///
@@ -39,7 +46,9 @@ impl Broker {
             since: now,
             until: length.map(|ttl| now.plus(ttl.as_millis())),
         };
-        self.change_block(call, operator, Kind::Block, OperatorAction::Block, &named, Some(block)).await
+        let act =
+            Act { kind: Kind::Block, action: OperatorAction::Block, reason: Some(block.reason.clone()) };
+        self.change_block(call, operator, act, &named, Some(block)).await
     }
 
     /// Lifts a block. What it had refused stays refused; what is dead stays dead.
@@ -51,28 +60,29 @@ impl Broker {
         call: &Call,
         operator: &Operator,
         subject: Subject,
+        reason: Option<TaskReason>,
     ) -> Result<(Gate, Stored), Refusal> {
         let named = Named { subject, force: true };
-        self.change_block(call, operator, Kind::Lift, OperatorAction::Lift, &named, None).await
+        let act = Act { kind: Kind::Lift, action: OperatorAction::Lift, reason };
+        self.change_block(call, operator, act, &named, None).await
     }
 
     async fn change_block(
         &self,
         call: &Call,
         operator: &Operator,
-        kind: Kind,
-        action: OperatorAction,
+        act: Act,
         named: &Named,
         block: Option<Block>,
     ) -> Result<(Gate, Stored), Refusal> {
-        let timer = self.timer(kind.as_str());
-        let mut record = self.record(call, kind);
+        let timer = self.timer(act.kind.as_str());
+        let mut record = self.record(call, act.kind);
         record.operator = Some(operator.name.clone());
         record.subject = Some(named.subject.clone());
-        record.reason_text = block.as_ref().map(|b| b.reason.clone());
+        record.reason_text = act.reason;
         let outcome = async {
             self.revoking()?;
-            self.permit(call, operator, action, Target::Subject(named.subject.clone()))?;
+            self.permit(call, operator, act.action, Target::Subject(named.subject.clone()))?;
             self.known(named).await?;
             let gate =
                 self.leases().store().set_block(&named.subject, block).await.map_err(|e| self.refused(e))?;

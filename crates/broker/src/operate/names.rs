@@ -57,7 +57,16 @@ impl Broker {
         match dimension {
             Dimension::Profile => running.engine.profiles().map(|p| p.name.to_string()).collect(),
             Dimension::Integration => running.engine.profiles().map(|p| p.integration.to_string()).collect(),
-            Dimension::Owner => running.acceptors.values().map(|a| a.owner.to_string()).collect(),
+            Dimension::Owner => {
+                let rules = self.verifier().rules();
+                let owners = rules.rules().iter().flat_map(|r| r.fixed_owners().collect::<Vec<_>>());
+                let answerable = running.acceptors.values().map(|a| a.owner.clone());
+                owners.chain(answerable).map(|o| o.to_string()).collect()
+            }
+            Dimension::Workload => {
+                let rules = self.verifier().rules();
+                rules.rules().iter().filter_map(|r| r.fixed_workload()).map(|w| w.to_string()).collect()
+            }
             _ => BTreeSet::new(),
         }
     }

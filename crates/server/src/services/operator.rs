@@ -66,7 +66,6 @@ impl OperatorService for Operators {
                 fence: done.fence.map_or(0, mayfly_domain::Fence::value),
                 exposure: done.exposure.as_ref().map(|e| convert::exposure(e, true)),
                 sample: done.sample.iter().map(convert::lease).collect(),
-                nearest: Vec::new(),
                 request: context.call.request.to_string(),
                 audit: convert::audit(done.audit),
             })
@@ -107,7 +106,6 @@ impl OperatorService for Operators {
             let (gate, audit) = self.0.set_block(&context.call, &operator, input).await?;
             Ok(v1::SetBlockResponse {
                 block: Some(convert::block(&subject, &gate)),
-                nearest: Vec::new(),
                 request: context.call.request.to_string(),
                 audit: convert::audit(audit),
             })
@@ -123,8 +121,10 @@ impl OperatorService for Operators {
         let context = context(&self.0, &request);
         let outcome = async {
             let operator = self.0.operator(context.certificate.as_ref()).await?;
-            let subject = self.subject(request.into_inner().subject.as_ref())?;
-            let (_, audit) = self.0.lift_block(&context.call, &operator, subject).await?;
+            let wire = request.into_inner();
+            let subject = self.subject(wire.subject.as_ref())?;
+            let reason = convert::reason(&wire.reason)?;
+            let (_, audit) = self.0.lift_block(&context.call, &operator, subject, reason).await?;
             Ok(v1::LiftBlockResponse {
                 request: context.call.request.to_string(),
                 audit: convert::audit(audit),
