@@ -77,7 +77,7 @@ impl LeaseStore for EmbeddedStore {
 
     async fn end(&self, command: &EndCommand) -> Result<(LeaseRecord, bool), StoreError> {
         let command = command.clone();
-        self.write(Lane::Urgent, move |work| work.step(|view, now| transition::end(view, &command, now)))
+        self.write(Lane::Normal, move |work| work.step(|view, now| transition::end(view, &command, now)))
             .await
     }
 
