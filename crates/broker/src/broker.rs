@@ -11,10 +11,12 @@ use mayfly_attest::verifier::Verifier;
 use mayfly_attest::{Attested, Evidence};
 use mayfly_audit::Audit;
 use mayfly_domain::time::SharedClock;
-use mayfly_domain::{AcceptorName, Reason, Refusal, SecretBytes, UnixMillis};
+use mayfly_domain::{AcceptorName, Reason, Refusal, SecretBytes, Ttl, UnixMillis};
+use mayfly_lease::proof::MintLimits;
 use mayfly_lease::{Leases, StoreError, Survey};
 use mayfly_mint::{KeyRing, KeySet, Minter, ReplayWindow, Seal, TokenVerifier};
 use mayfly_policy::Engine;
+use parking_lot::RwLock;
 use tokio::sync::{Mutex, Notify, watch};
 
 use crate::call::Call;
@@ -82,6 +84,7 @@ pub struct Broker {
     guard: Notify,
     sweeper: Notify,
     server_changed: AtomicBool,
+    worked_on: RwLock<Option<[u8; 16]>>,
     last_survey: ArcSwap<Option<Survey>>,
     started: UnixMillis,
     open_sweeps: AtomicU64,
@@ -121,6 +124,7 @@ impl Broker {
             guard: Notify::new(),
             sweeper: Notify::new(),
             server_changed: AtomicBool::new(false),
+            worked_on: RwLock::default(),
             last_survey: ArcSwap::from_pointee(None),
             started,
             open_sweeps: AtomicU64::new(0),
@@ -197,9 +201,9 @@ impl Broker {
     /// A nonce for the next call, with its end.
     ///
     /// # Errors
-    /// A refusal where the broker does not serve.
+    /// A refusal where the broker can't even end anything: a nonce is needed to complete a task, too.
     pub fn nonce(&self) -> Result<(Vec<u8>, UnixMillis), Refusal> {
-        self.serving()?;
+        self.revoking()?;
         self.verifier.issue_nonce(&self.nonce_scope()?)
     }
 
@@ -224,6 +228,17 @@ impl Broker {
 
     pub(crate) fn serving(&self) -> Result<(), Refusal> {
         self.standing.borrow().serving()
+    }
+
+    /// What every mint is allowed: the settings, and never a lineage longer than the store keeps fences.
+    pub(crate) fn limits(&self) -> MintLimits {
+        let mut limits = self.settings.limits;
+        if let Some(record) = self.leases.store().generation() {
+            let kept = i64::try_from(record.longest_life_ms / 1_000).unwrap_or(i64::MAX);
+            limits.token_lineage =
+                Ttl::from_secs(kept).map_or(limits.token_lineage, |kept| limits.token_lineage.min(kept));
+        }
+        limits
     }
 
     pub(crate) fn revoking(&self) -> Result<(), Refusal> {
@@ -303,16 +318,21 @@ impl Broker {
 
     pub(crate) fn server_changed(&self) {
         self.server_changed.store(true, Ordering::Release);
-        self.stand(Standing::Settling);
-        self.wake_guard();
     }
 
     pub(crate) fn has_server_changed(&self) -> bool {
         self.server_changed.load(Ordering::Acquire)
     }
 
-    pub(crate) fn server_settled(&self) {
+    /// The store answered in the adopted generation on this server.
+    pub(crate) fn server_settled(&self, identity: [u8; 16]) {
+        *self.worked_on.write() = Some(identity);
         self.server_changed.store(false, Ordering::Release);
+    }
+
+    /// The server on which this broker last worked in its generation.
+    pub(crate) fn worked_on(&self) -> Option<[u8; 16]> {
+        *self.worked_on.read()
     }
 
     /// Turns a store's error into a refusal, after the guard took note of it.

@@ -22,7 +22,7 @@ pub struct Content {
     pub changes: u64,
     /// The sealed keys with their version.
     pub keys: Option<(u64, Vec<u8>)>,
-    /// Every block, and the versions of lifted ones.
+    /// Every block that was not lifted, with its version.
     pub blocks: Vec<(Subject, Gate)>,
 }
 
@@ -79,7 +79,7 @@ impl SealedCopy {
     /// Replaces it, durably; nothing is written where nothing changed.
     ///
     /// # Errors
-    /// `AUDIT_UNAVAILABLE`-like trouble of the disk, as `INTERNAL`; the old copy stays.
+    /// `INTERNAL` where it can't be written; the old copy stays.
     pub fn replace(&mut self, seal: &Seal, content: Content) -> Result<(), Refusal> {
         if content == self.content {
             return Ok(());

@@ -8,7 +8,7 @@ use mayfly_audit::{EvidenceKey, Kind, Outcome, Record};
 use mayfly_domain::{EndReason, LeaseId, Reason, Refusal, Ttl};
 use mayfly_lease::command::EndCommand;
 use mayfly_lease::proof::Parts;
-use mayfly_lease::{Confirmed, LeaseRecord};
+use mayfly_lease::{Confirmed, LeaseRecord, Reserved};
 use mayfly_mint::AccessToken;
 use mayfly_policy::{Claimed, RenewClaim};
 
@@ -53,22 +53,26 @@ impl Broker {
         let authorized = self.running().engine.mint(attested, claimed)?;
         record.policies.clone_from(&authorized.grant().decided_by);
         record.intent = Some(authorized.grant().intent.clone());
-        let reserved = match self.leases().reserve(authorized, &self.settings().limits).await {
+        let reserved = match self.leases().reserve(authorized, &self.limits()).await {
             Ok(reserved) => reserved,
             Err(refusal) => {
                 self.after_store_refusal(&refusal);
                 return Err(refusal);
             }
         };
-        let pending = self.minter().token(&self.keys(), reserved, self.clock().now())?;
-        let confirmed = self.leases().confirm(pending).await?;
-        self.leave(record, confirmed).await
+        let lease = reserved.record().id;
+        record.lease = Some(lease);
+        let issued = self.issue(record, reserved).await;
+        if issued.is_err() {
+            self.abandon(lease).await;
+        }
+        issued
     }
 
     /// Renews a token's lease for its own workload, task and key.
     ///
     /// # Errors
-    /// A refusal; the lease is as it was.
+    /// A refusal; the lease goes on with the credential that it has.
     pub async fn renew(
         &self,
         call: &Call,
@@ -113,13 +117,26 @@ impl Broker {
                 return Err(refusal);
             }
         };
+        self.issue(record, reserved).await
+    }
+
+    /// Makes the credential and confirms its lease.
+    async fn issue(&self, record: &mut Record, reserved: Reserved) -> Result<Issued, Refusal> {
         let pending = self.minter().token(&self.keys(), reserved, self.clock().now())?;
         let confirmed = self.leases().confirm(pending).await?;
         self.leave(record, confirmed).await
     }
 
-    /// The last step before a credential leaves: its audit record is written. Where it can't be, the lease
-    /// is ended and nothing leaves.
+    /// Ends a new lease whose credential did not leave.
+    pub(crate) async fn abandon(&self, id: LeaseId) {
+        let end = EndCommand { id, holder: None, reason: EndReason::Abandoned, revocation: None };
+        if let Err(e) = self.leases().store().end(&end).await {
+            tracing::error!(lease = %id, error = %e, "a lease whose credential did not leave could not be ended");
+        }
+    }
+
+    /// The last step before a credential leaves: its audit record is written. Where it can't be, nothing
+    /// leaves.
     async fn leave(&self, record: &mut Record, confirmed: Confirmed<AccessToken>) -> Result<Issued, Refusal> {
         let lease = confirmed.record();
         record.lease = Some(lease.id);
@@ -134,15 +151,7 @@ impl Broker {
             tracing::warn!(lease = %lease.id, times, "evidence was taken over by another key");
             record.detail = format!("evidence taken over by another key, {times} of 3");
         }
-        let written = self.audit().record(record.clone()).await;
-        if let Err(refusal) = written {
-            let end =
-                EndCommand { id: lease.id, holder: None, reason: EndReason::Abandoned, revocation: None };
-            if let Err(e) = self.leases().store().end(&end).await {
-                tracing::error!(lease = %lease.id, error = %e, "a lease without an audit record could not be ended");
-            }
-            return Err(refusal);
-        }
+        self.audit().record(record.clone()).await?;
         Ok(confirmed.into_parts())
     }
 

@@ -5,7 +5,7 @@ use mayfly_domain::{
     AcceptorName, Audience, CredentialId, CredentialKind, LeaseId, OperatorName, Owner, Owners, Reason,
     Refusal, SpiffeId, Thumbprint, Ttl, UnixMillis, defaults,
 };
-use mayfly_lease::{CheckCommand, LeaseRecord};
+use mayfly_lease::{CheckCommand, LeaseRecord, Reserved};
 use mayfly_mint::x509;
 use mayfly_policy::{Authorized, Operate, OperatorAction, OperatorPrincipal, Staff, StaffEntry, Target};
 
@@ -201,15 +201,29 @@ impl Broker {
         record.key = Some(key);
         let id = LeaseId::from_parts(self.clock().now(), &random());
         let reserved = self.leases().reserve_staff(authorized, id, key).await?;
+        record.lease = Some(id);
+        let issued = self.certify(request, reserved, record).await;
+        if issued.is_err() {
+            self.abandon(id).await;
+        }
+        issued
+    }
+
+    async fn certify(
+        &self,
+        request: &StaffRequest,
+        reserved: Reserved,
+        record: &mut Record,
+    ) -> Result<StaffIssued, Refusal> {
+        let lease = reserved.record().id;
         let pending = x509::staff_certificate(&self.keys(), reserved, &request.spki, self.clock().now())?;
         let confirmed = self.leases().confirm(pending).await?;
-        record.lease = Some(id);
         record.expires_ms = Some(confirmed.record().expires);
         self.audit().record(record.clone()).await?;
         let parts = confirmed.into_parts();
         Ok(StaffIssued {
             certificate_pem: parts.credential.chain_pem(),
-            lease: id,
+            lease,
             expires: parts.credential.expires(),
         })
     }

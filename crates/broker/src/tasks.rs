@@ -40,7 +40,7 @@ impl Broker {
     /// Opens the task that the evidence names, or joins it.
     ///
     /// # Errors
-    /// A refusal; nothing was opened.
+    /// A refusal; nothing was opened, unless it is `AUDIT_UNAVAILABLE`: starting it again then joins it.
     pub async fn start_task(
         &self,
         call: &Call,
@@ -173,15 +173,9 @@ impl Broker {
             let facts = self.running().engine.own_task(attested).into_grant();
             let ids: Vec<LeaseId> = match lease {
                 Some(id) => vec![id],
-                None => self
-                    .task_leases(&facts)
-                    .await?
-                    .into_iter()
-                    .filter(|l| l.body.key == facts.key && !matches!(l.state, LeaseState::Ended(_)))
-                    .map(|l| l.id)
-                    .collect(),
+                None => self.own_leases(&facts).await?,
             };
-            let mut released = 0;
+            let mut released = Vec::new();
             for id in ids {
                 let command = EndCommand {
                     id,
@@ -200,10 +194,15 @@ impl Broker {
                     }
                     other => self.refused(other),
                 })?;
-                released += u32::from(ended);
+                if ended {
+                    released.push(id);
+                }
             }
+            let count = u32::try_from(released.len()).unwrap_or(u32::MAX);
+            record.count = Some(count.into());
+            record.leases = released;
             let audit = self.audit().record_or_defer(record.clone()).await;
-            Ok(Released { released, audit })
+            Ok(Released { released: count, audit })
         }
         .await;
         if let Err(refusal) = &outcome {
@@ -218,5 +217,26 @@ impl Broker {
         let query = ListQuery { along, after: None, limit: TASK_LEASES };
         let page = self.leases().store().list(&query).await.map_err(|e| self.refused(e))?;
         Ok(page.records.into_iter().filter(|l| l.body.workload == facts.workload).collect())
+    }
+
+    /// All that the workload's key holds in its task, however much that is.
+    async fn own_leases(&self, facts: &mayfly_attest::AttestedFacts) -> Result<Vec<LeaseId>, Refusal> {
+        let along = Some(Subject::Task(facts.task.id.clone()).key());
+        let mut query = ListQuery { along, after: None, limit: TASK_LEASES };
+        let mut own = Vec::new();
+        loop {
+            let page = self.leases().store().list(&query).await.map_err(|e| self.refused(e))?;
+            own.extend(
+                page.records
+                    .into_iter()
+                    .filter(|l| l.body.workload == facts.workload && l.body.key == facts.key)
+                    .filter(|l| !matches!(l.state, LeaseState::Ended(_)))
+                    .map(|l| l.id),
+            );
+            query.after = page.next;
+            if query.after.is_none() {
+                return Ok(own);
+            }
+        }
     }
 }

@@ -173,6 +173,10 @@ pub(crate) fn private_directory(path: &Path) -> Result<(), Refusal> {
 }
 
 async fn key_set(store: &dyn LeaseStore, copy: &SealedCopy, seal: &Seal) -> Result<KeySet, Refusal> {
+    // A store answers in an adopted generation only. Which one is served is decided by the first look.
+    if let Ok(Some(generation)) = store.survey().await.map(|s| s.generation.filter(|g| g.settled)) {
+        store.adopt(generation);
+    }
     let stored = match stored_keys(store, copy).await {
         Ok(found) => found,
         Err(e) if copy.content().keys.is_none() => return Err(e.into()),
@@ -259,4 +263,27 @@ pub(crate) fn broker_id(settings: &config::Settings) -> String {
 /// The longest life of a lineage or of bearer evidence: how long fences are kept.
 pub(crate) fn longest_life(settings: &config::Settings) -> mayfly_domain::Ttl {
     settings.ttl.lineage_max.max(defaults::EVIDENCE_LIFE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mayfly_domain::SystemClock;
+
+    use crate::dev::{Dev, Options};
+
+    #[tokio::test]
+    async fn a_broker_without_a_copy_takes_the_keys_of_the_store_that_it_joins() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = Options { dir: dir.path().join("dev"), any_port: true };
+        let start = async || Dev::new(&options, Arc::new(SystemClock)).await.unwrap();
+        let first = start().await;
+        let anchor = first.bound().broker().keys().ca_pem().clone();
+        drop(first);
+        std::fs::remove_file(options.dir.join("state/copy.sealed")).unwrap();
+        let again = start().await;
+        assert_eq!(again.bound().broker().keys().ca_pem(), &anchor);
+        assert!(options.dir.join("state/copy.sealed").exists());
+    }
 }

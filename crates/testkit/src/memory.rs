@@ -59,6 +59,12 @@ pub struct MemoryView {
     pub keys: Option<(u64, Vec<u8>)>,
     /// Changes counted.
     pub changes: u64,
+    /// The identity of the server that answers.
+    pub server: [u8; 16],
+    /// That of the server which the generation began on.
+    pub began_on: [u8; 16],
+    /// Its clock less the brokers', in ms, as a survey says.
+    pub clock_difference_ms: i64,
 }
 
 impl MemoryView {

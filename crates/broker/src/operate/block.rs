@@ -86,8 +86,10 @@ impl Broker {
             self.known(named).await?;
             let gate =
                 self.leases().store().set_block(&named.subject, block).await.map_err(|e| self.refused(e))?;
-            self.refresh_copy().await?;
+            let copied = self.refresh_copy().await;
+            // It is in force whether or not it is acknowledged.
             let audit = self.audit().record_or_defer(record.clone()).await;
+            copied?;
             Ok((gate, audit))
         }
         .await;

@@ -30,7 +30,8 @@ impl Broker {
     /// Takes a step of a key rotation. No valid token is refused on the way.
     ///
     /// # Errors
-    /// A refusal that says what to wait for; the keys are as they were.
+    /// A refusal that says what to wait for; the keys are as they were, unless it is `STORE_UNAVAILABLE` or
+    /// `AUDIT_UNAVAILABLE`: look at them before the step is taken again.
     pub async fn rotate_keys(
         &self,
         call: &Call,
@@ -44,19 +45,25 @@ impl Broker {
             self.serving()?;
             self.permit(call, operator, OperatorAction::Rotate, self.anything())?;
             match step {
-                KeyStep::Prepare(alg) => self.change_keys(|set, now| set.prepare(alg, now)).await?,
-                KeyStep::Activate => {
-                    self.everyone_has(self.keys().version()).await?;
-                    self.change_keys(KeySet::activate).await?;
+                KeyStep::Prepare(alg) => {
+                    self.change_keys(self.stored_keys().await?, |set, now| set.prepare(alg, now)).await?;
                 }
-                KeyStep::Retire => self.change_keys(KeySet::retire_finished).await?,
+                KeyStep::Activate => {
+                    let stored = self.stored_keys().await?;
+                    self.everyone_has(stored.version()).await?;
+                    self.change_keys(stored, KeySet::activate).await?;
+                }
+                KeyStep::Retire => {
+                    self.change_keys(self.stored_keys().await?, KeySet::retire_finished).await?;
+                }
                 KeyStep::Rotate(alg) => {
-                    let prepared = self.keys().token_keys().iter().any(|k| k.state == KeyState::Prepared);
-                    if !prepared {
-                        self.change_keys(|set, now| set.prepare(alg, now)).await?;
+                    let mut stored = self.stored_keys().await?;
+                    if !stored.token_keys().any(|k| k.state == KeyState::Prepared) {
+                        self.change_keys(stored, |set, now| set.prepare(alg, now)).await?;
+                        stored = self.stored_keys().await?;
                     }
-                    self.wait_for_everyone().await?;
-                    self.change_keys(KeySet::activate).await?;
+                    self.wait_for_everyone(stored.version()).await?;
+                    self.change_keys(stored, KeySet::activate).await?;
                 }
             }
             self.audit().record(record.clone()).await?;
@@ -78,20 +85,25 @@ impl Broker {
         Ok(self.keys().token_keys().to_vec())
     }
 
+    /// The keys as the store has them: another broker may have changed them a moment ago.
+    async fn stored_keys(&self) -> Result<KeySet, Refusal> {
+        let stored = self.leases().store().keys().await.map_err(|e| self.refused(e))?;
+        let (_, sealed) = stored.ok_or(Reason::StoreHolding)?;
+        KeySet::open(self.seal(), &sealed).map_err(|e| Refusal::new(Reason::Internal, e.to_string()))
+    }
+
+    /// Puts what `change` makes of `set` in its place, where nobody else has changed it since.
     async fn change_keys(
         &self,
+        set: KeySet,
         change: impl FnOnce(&KeySet, mayfly_domain::UnixMillis) -> Result<KeySet, KeySetError>,
     ) -> Result<(), Refusal> {
         let store = self.leases().store();
-        let Some((version, sealed)) = store.keys().await.map_err(|e| self.refused(e))? else {
-            return Err(Reason::StoreHolding.into());
-        };
-        let internal = |e: KeySetError| Refusal::new(Reason::Internal, e.to_string());
-        let set = KeySet::open(self.seal(), &sealed).map_err(internal)?;
         let next = change(&set, self.clock().now())
             .map_err(|e| Refusal::new(Reason::InputInvalid, e.to_string()).fact("problem", e.to_string()))?;
-        let sealed = next.seal(self.seal()).map_err(internal)?;
-        let put = store.put_keys(version, next.version(), &sealed).await.map_err(|e| self.refused(e))?;
+        let sealed = next.seal(self.seal()).map_err(|e| Refusal::new(Reason::Internal, e.to_string()))?;
+        let put =
+            store.put_keys(set.version(), next.version(), &sealed).await.map_err(|e| self.refused(e))?;
         if !put {
             return Err(Refusal::new(Reason::RaceLost, "somebody else changed the keys"));
         }
@@ -110,8 +122,7 @@ impl Broker {
             .after(Duration::from_millis(500)))
     }
 
-    async fn wait_for_everyone(&self) -> Result<(), Refusal> {
-        let version = self.keys().version();
+    async fn wait_for_everyone(&self, version: u64) -> Result<(), Refusal> {
         let patience = mayfly_domain::Deadline::after(PATIENCE);
         loop {
             match self.everyone_has(version).await {
@@ -129,7 +140,11 @@ impl Broker {
         if !retiring || self.serving().is_err() {
             return;
         }
-        match self.change_keys(KeySet::retire_finished).await {
+        let stored = match self.stored_keys().await {
+            Ok(stored) => stored,
+            Err(refusal) => return tracing::warn!(error = %refusal, "the keys could not be read"),
+        };
+        match self.change_keys(stored, KeySet::retire_finished).await {
             Ok(()) => tracing::info!("a retiring key was withdrawn: its last token has expired"),
             Err(refusal) if refusal.reason == Reason::InputInvalid => {}
             Err(refusal) => tracing::warn!(error = %refusal, "a retiring key could not be withdrawn"),

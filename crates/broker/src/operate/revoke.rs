@@ -98,17 +98,17 @@ impl Broker {
                 ticket,
             };
             let revoked = self.leases().store().revoke(&command).await.map_err(|e| self.refused(e))?;
-            if blocks {
-                self.refresh_copy().await?;
-            }
-            let acknowledged = self.clock().now();
             self.wake_sweeper();
+            record.revocation = Some(command.id.to_string());
+            let copied = if blocks { self.refresh_copy().await } else { Ok(()) };
+            let acknowledged = self.clock().now();
             let mut done = record.clone();
-            done.revocation = Some(command.id.to_string());
             if blocks {
                 done.detail = "with a block".to_owned();
             }
+            // It is in force whether or not it is acknowledged.
             let audit = self.audit().record_or_defer(done).await;
+            copied?;
             Ok(RevokeOutcome {
                 id: Some(command.id),
                 acknowledged,

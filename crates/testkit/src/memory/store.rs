@@ -61,6 +61,7 @@ impl MemoryStore {
         let view = &mut shared.view;
         view.now = self.clock.now();
         match (&view.generation, &adopted) {
+            _ if view.server != view.began_on => Err(StoreError::ServerChanged),
             (Some(s), Some(a)) if s.settled && s.generation == a.generation => act(view),
             (stored, _) => Err(StoreError::OtherGeneration(*stored)),
         }
@@ -78,9 +79,9 @@ impl LeaseStore for MemoryStore {
         Ok(Survey {
             generation: view.generation,
             changes: view.changes,
-            identity: self.identity(),
+            identity: view.server,
             keys_version: view.keys.as_ref().map(|(version, _)| *version),
-            clock_difference_ms: 0,
+            clock_difference_ms: view.clock_difference_ms,
             risks: Vec::new(),
         })
     }
@@ -106,6 +107,7 @@ impl LeaseStore for MemoryStore {
         }
         view.changes = view.changes.max(carry.changes);
         view.generation = Some(*next);
+        view.began_on = view.server;
         Ok(*next)
     }
 
@@ -118,7 +120,7 @@ impl LeaseStore for MemoryStore {
     }
 
     fn identity(&self) -> [u8; 16] {
-        [7; 16]
+        self.shared.lock().view.server
     }
 
     async fn mint(&self, command: &MintCommand) -> Result<Minted, StoreError> {
