@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mayfly_broker::{Broker, Standing};
 use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Reason, Refusal, UnixMillis, defaults};
@@ -24,13 +25,13 @@ use crate::config::{self, Loaded};
 use crate::http::App;
 use crate::listen::serve;
 use crate::local;
-use crate::published::Published;
+use crate::published::{Documents, Published};
 use crate::reload::Reloader;
 use crate::services::{Acceptors, Operators, Workloads};
 use crate::telemetry::{Metrics, MetricsMeter, Readiness, serve_plain};
 use crate::tls::Tls;
 
-/// How often the broker looks whether its certificate or keys want replacing.
+/// How often the broker looks whether its certificate wants replacing.
 const UPKEEP: Duration = Duration::from_millis(500);
 
 /// The bound sockets of a server.
@@ -144,7 +145,14 @@ impl Bound {
             Tls::new(clock.clone(), identity.chain, identity.key, broker.keys().system_ca().clone())
                 .map_err(|e| Refusal::new(Reason::Internal, e.to_string()))?,
         );
-        let published = Published::new(text(broker.keys().jwks()), text(broker.keys().ca_pem()));
+        let keeper = broker.clone();
+        let published = Published::new(move || {
+            let ring = keeper.keys();
+            Documents {
+                jwks: Bytes::copy_from_slice(ring.jwks()),
+                ca_pem: Bytes::copy_from_slice(ring.ca_pem()),
+            }
+        });
         let app = App::new(
             routes(&broker)?,
             published.router(),
@@ -163,8 +171,7 @@ impl Bound {
         tasks.spawn(serve_plain(plain, metrics, readiness, stop.clone().cancelled_owned()));
         let local = local::listen(&settings.state_dir, broker.clone(), stop.clone())?;
         tasks.spawn(local);
-        let upkeep =
-            Upkeep { broker: broker.clone(), settings: settings.clone(), names, tls: tls.clone(), published };
+        let upkeep = Upkeep { broker: broker.clone(), settings: settings.clone(), names, tls: tls.clone() };
         tasks.spawn(upkeep.run(ends, clock, stop.clone()));
         if let IssuerKeys::Https(source) = keys {
             let stop = stop.clone();
@@ -298,29 +305,22 @@ impl Identity {
     }
 }
 
-/// Renews the broker's own certificate at half of its life and publishes changed keys.
+/// Renews the broker's own certificate at half of its life.
 struct Upkeep {
     broker: Arc<Broker>,
     settings: config::Settings,
     names: Vec<ServerName>,
     tls: Arc<Tls>,
-    published: Published,
 }
 
 impl Upkeep {
     async fn run(self, mut ends: UnixMillis, clock: SharedClock, stop: CancellationToken) {
-        let mut version = self.broker.keys().version();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(UPKEEP) => {}
                 () = stop.cancelled() => return,
             }
             let ring = self.broker.keys();
-            if ring.version() != version {
-                version = ring.version();
-                self.published.set_jwks(text(ring.jwks()));
-                self.published.set_ca_pem(text(ring.ca_pem()));
-            }
             let now = clock.now();
             if ends.minus(defaults::BROKER_TTL.as_millis() / 2) > now {
                 continue;
@@ -338,10 +338,6 @@ impl Upkeep {
             }
         }
     }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Loads the configuration and serves until `SIGTERM` or `SIGINT`; `SIGHUP` reloads and reopens the audit

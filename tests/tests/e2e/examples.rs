@@ -46,6 +46,11 @@ async fn run(file: &str, api: &Api, runner: Vec<(&'static str, String)>, dir: &P
         .unwrap()
 }
 
+/// Until the sweep has been there, the record does not say by what its task's fence was moved.
+fn is_over(reason: Option<String>) -> bool {
+    matches!(reason.as_deref(), Some("LEASE_ENDED" | "LEASE_REVOKED"))
+}
+
 fn gitlab_job() -> Job {
     Job {
         organisation: ("acme".to_owned(), "72".to_owned()),
@@ -76,7 +81,7 @@ async fn the_same_script_runs_in_both_ci_systems_and_leaves_nothing_alive() {
         assert!(output.status.success(), "{shown}");
         assert!(shown.contains(&format!("hello spiffe://acme.internal{workload}")), "{shown}");
         let [seen] = api.seen().try_into().unwrap_or_else(|seen| panic!("{seen:?}"));
-        assert_eq!(refused(&acceptor, &seen.lease).await.as_deref(), Some("LEASE_ENDED"), "{shown}");
+        assert!(is_over(refused(&acceptor, &seen.lease).await), "{shown}");
     }
     broker.stop().await;
 }
@@ -91,6 +96,6 @@ async fn a_job_that_fails_still_completes_its_task() {
     assert!(!output.status.success());
     let [seen] = api.seen().try_into().unwrap_or_else(|seen| panic!("{seen:?}"));
     assert!(seen.accepted);
-    assert_eq!(refused(&acceptor, &seen.lease).await.as_deref(), Some("LEASE_ENDED"));
+    assert!(is_over(refused(&acceptor, &seen.lease).await));
     broker.stop().await;
 }

@@ -8,6 +8,7 @@
 )]
 
 mod examples;
+mod foreign;
 mod harness;
 mod house;
 mod proofs;

@@ -35,6 +35,20 @@ impl DevBroker {
         Self { dir, told, stop, serving }
     }
 
+    /// Where it is.
+    pub(crate) fn told(&self) -> &Told {
+        &self.told
+    }
+
+    /// What an operator's shell sets.
+    pub(crate) fn operator_env(&self) -> Vec<(&'static str, String)> {
+        let path = |path: &PathBuf| path.to_str().unwrap().to_owned();
+        let (certificate, key) = &self.told.operator;
+        let mut env = self.client_env();
+        env.extend([("MAYFLY_CERT_FILE", path(certificate)), ("MAYFLY_KEY_FILE", path(key))]);
+        env
+    }
+
     /// Drains it.
     pub(crate) async fn stop(self) {
         let _ = self.stop.send(());

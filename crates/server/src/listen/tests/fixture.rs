@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::SendRequest;
@@ -31,7 +32,7 @@ use tonic::service::Routes;
 use crate::config::{Limits, Rate, Server};
 use crate::http::App;
 use crate::listen::{Peer, serve};
-use crate::published::Published;
+use crate::published::{Documents, Published};
 use crate::telemetry::Metrics;
 use crate::tls::Tls;
 
@@ -198,7 +199,11 @@ impl Fixture {
         let tls = Arc::new(Tls::new(clock.clone(), chain, key, ca.certificate.clone()).unwrap());
         let slow = Slow::default();
         let grpc = Routes::new(As::<false>(slow.clone())).add_service(As::<true>(slow.clone()));
-        let web: Router = Published::new("{\"keys\":[]}".to_owned(), "PEM".to_owned()).router();
+        let web: Router = Published::new(|| Documents {
+            jwks: Bytes::from_static(b"{\"keys\":[]}"),
+            ca_pem: Bytes::from_static(b"PEM"),
+        })
+        .router();
         let metrics = Metrics::default();
         let app = App::new(grpc, web, &limits, server.call_timeout, metrics.clone(), clock);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -262,7 +267,7 @@ impl Fixture {
 }
 
 pub(super) struct Client {
-    pub(super) send: SendRequest<Full<bytes::Bytes>>,
+    pub(super) send: SendRequest<Full<Bytes>>,
     pub(super) connection: JoinHandle<hyper::Result<()>>,
 }
 
