@@ -129,7 +129,7 @@ pub async fn open_store(
                 })?;
             Ok(Arc::new(store))
         }
-        config::Store::Redis(redis) => crate::redis::open(redis, clock).await,
+        config::Store::Redis(redis) => crate::redis::open(redis, clock),
     }
 }
 
