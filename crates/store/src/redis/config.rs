@@ -1,5 +1,6 @@
 //! What must be known to use a Redis.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mayfly_domain::{Secret, defaults};
@@ -7,7 +8,7 @@ use mayfly_domain::{Secret, defaults};
 /// How a Redis is reached and what the deployment promises about it.
 ///
 /// The user needs these rights (`ACL SETUSER`): `~mf:* resetchannels -@all +evalsha +script|load +info
-/// +config|get +wait +time +get +mget +set +setrange +getrange +incr +exists +pexpireat +zadd +zrem +zcard
+/// +config|get +wait +time +get +mget +set +setrange +getrange +incr +exists +pexpireat +pexpiretime +zadd +zrem +zcard
 /// +zcount +zscore +zrange +zrangebyscore +sadd +srem +smembers +hset +hdel +hgetall`. Without `config|get`
 /// the risk `config-unreadable` has to be accepted.
 #[derive(Debug)]
@@ -18,6 +19,9 @@ pub struct RedisConfig {
     pub username: Option<String>,
     /// The password.
     pub password: Option<Secret<String>>,
+    /// A file with the password instead; read whenever a connection opens, so that it may be replaced. Line
+    /// ends at its end do not count.
+    pub password_file: Option<PathBuf>,
     /// The authorities that may sign the server's certificate, PEM; none: the machine's.
     pub ca_pem: Option<Vec<u8>>,
     /// How many replicas acknowledge a revocation or first binding before it counts; 0: none, then the
@@ -40,6 +44,7 @@ impl RedisConfig {
             url: url.into(),
             username: None,
             password: None,
+            password_file: None,
             ca_pem: None,
             wait_replicas: 0,
             skew: Duration::from_millis(defaults::SKEW_MS),

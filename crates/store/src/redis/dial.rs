@@ -1,9 +1,11 @@
 //! Opens streams to a Redis: TCP, TLS by rustls with ring, or a Unix socket.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mayfly_domain::Secret;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo};
 use rustls_pki_types::pem::PemObject as _;
@@ -18,6 +20,9 @@ use super::config::{ConfigError, RedisConfig};
 /// Silence after which the kernel asks whether the other side is still there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
+/// The future that drives a connection.
+type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 enum Address {
     Tcp(String, u16),
     Tls(String, u16, ServerName<'static>, TlsConnector),
@@ -28,6 +33,8 @@ enum Address {
 pub(super) struct Target {
     address: Address,
     info: RedisConnectionInfo,
+    password: Option<Secret<String>>,
+    password_file: Option<PathBuf>,
     options: AsyncConnectionConfig,
 }
 
@@ -36,7 +43,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 impl Target {
     /// Reads a configuration.
-    pub(super) fn new(config: &RedisConfig) -> Result<Self, ConfigError> {
+    pub(super) fn new(config: &mut RedisConfig) -> Result<Self, ConfigError> {
         let bad = |why: &str| ConfigError::Url(why.to_owned());
         let parsed =
             config.url.as_str().into_connection_info().map_err(|_| {
@@ -49,9 +56,6 @@ impl Target {
         let mut info = RedisConnectionInfo::default().set_db(settings.db()).set_skip_set_lib_name();
         if let Some(user) = config.username.as_deref().or(settings.username()) {
             info = info.set_username(user);
-        }
-        if let Some(password) = &config.password {
-            info = info.set_password(password.expose());
         }
         let address = match parsed.addr() {
             ConnectionAddr::Tcp(host, port) => Address::Tcp(host.clone(), *port),
@@ -69,13 +73,25 @@ impl Target {
             .set_response_timeout(Some(config.response_timeout))
             .set_pipeline_buffer_size(1_024)
             .set_write_backpressure_boundary(128 * 1_024);
-        Ok(Self { address, info, options })
+        Ok(Self {
+            address,
+            info,
+            password: config.password.take(),
+            password_file: config.password_file.take(),
+            options,
+        })
     }
 
     /// Opens a connection, with the future that drives it and ends with it.
-    pub(super) async fn open(
-        &self,
-    ) -> Result<(MultiplexedConnection, impl Future<Output = ()> + Send + 'static), String> {
+    pub(super) async fn open(&self) -> Result<(MultiplexedConnection, Driver), String> {
+        let read = match &self.password_file {
+            Some(path) => Some(read(path).await?),
+            None => None,
+        };
+        let mut info = self.info.clone();
+        if let Some(password) = read.as_ref().or(self.password.as_ref()) {
+            info = info.set_password(password.expose());
+        }
         let stream: Box<dyn Stream> = match &self.address {
             Address::Tcp(host, port) => Box::new(tcp(host, *port).await?),
             Address::Tls(host, port, name, connector) => {
@@ -84,10 +100,16 @@ impl Target {
             }
             Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(|e| e.to_string())?),
         };
-        MultiplexedConnection::new_with_config(&self.info, stream, self.options.clone())
-            .await
-            .map_err(|e| not_open(&e))
+        let opened = MultiplexedConnection::new_with_config(&info, stream, self.options.clone()).await;
+        let (connection, driver) = opened.map_err(|e| not_open(&e))?;
+        Ok((connection, Box::pin(driver)))
     }
+}
+
+async fn read(path: &Path) -> Result<Secret<String>, String> {
+    let text = tokio::fs::read_to_string(path).await.map(Secret::new);
+    let text = text.map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(Secret::new(text.expose().trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, String> {

@@ -17,6 +17,7 @@ enum Fsync {
 pub(super) struct Facts {
     /// The first half of a hash of its run id and replication id.
     pub(super) identity: [u8; 16],
+    major: u32,
     aof: bool,
     fsync: Fsync,
     evicts: bool,
@@ -59,11 +60,17 @@ impl Facts {
         let limited = !matches!(field("maxmemory"), "" | "0");
         Self {
             identity,
+            major: field("redis_version").split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0),
             aof: field("aof_enabled") == "1",
             fsync,
             evicts: limited && field("maxmemory_policy") != "noeviction",
             replica: field("role") != "master",
         }
+    }
+
+    /// Whether it has all commands that the scripts use.
+    pub(super) fn is_recent(&self) -> bool {
+        self.major >= 7
     }
 
     /// Whether a server after this one has all that this one acknowledged: the deployment's replicas see to
@@ -108,7 +115,7 @@ pub fn refused_risks(survey: &mayfly_lease::Survey, accepted: &[String]) -> Vec<
 mod tests {
     use super::*;
 
-    const INFO: &str = "# Server\r\nrun_id:abc\r\n# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n\
+    const INFO: &str = "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\n# Memory\r\nmaxmemory:0\r\nmaxmemory_policy:noeviction\r\n\
          # Persistence\r\naof_enabled:1\r\n# Replication\r\nrole:master\r\nmaster_replid:def\r\n";
 
     fn risks(from: &str, to: &str, fsync: Fsync, wait: u32) -> Vec<String> {
@@ -132,6 +139,13 @@ mod tests {
             risks("maxmemory:0\r\nmaxmemory_policy:noeviction", evicting, Fsync::Always, 0),
             ["maxmemory-eviction"]
         );
+    }
+
+    #[test]
+    fn older_servers_are_told_apart() {
+        let of = |version: &str| Facts::from_info(&INFO.replace("7.0.15", version), Fsync::Always);
+        assert!(of("7.0.15").is_recent() && of("10.1.0").is_recent());
+        assert!(!of("6.2.14").is_recent() && !of("").is_recent());
     }
 
     #[test]

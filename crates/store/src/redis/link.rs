@@ -16,6 +16,8 @@ use super::facts::Facts;
 use super::keys;
 use super::script::SCRIPTS;
 
+/// How long a call waits for a connection at most.
+const PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -75,12 +77,12 @@ impl Link {
         let (conn_tx, conn) = watch::channel(None);
         let (suspect, suspect_rx) = watch::channel(0);
         let known = Arc::clone(&dialer.known);
-        let patience = dialer.connect_timeout;
+        let patience = dialer.connect_timeout.min(PATIENCE);
         let task = Owned(tokio::spawn(supervise(dialer, name, conn_tx, suspect_rx)));
         Self { conn, suspect, known, patience, _task: task }
     }
 
-    /// The open connection; waits for one no longer than opening may take.
+    /// The open connection; waits for one no longer than opening may take, and never long.
     pub(super) async fn get(&self) -> Result<Arc<Conn>, StoreError> {
         let mut conn = self.conn.clone();
         if let Some(open) = conn.borrow_and_update().clone() {
@@ -155,6 +157,9 @@ async fn open(dialer: &Dialer, serial: u64) -> Result<(Conn, Owned), String> {
         Ok((facts, began_on))
     };
     let (facts, began_on) = greeted.await.map_err(|e: redis::RedisError| not_open(&e))?;
+    if !facts.is_recent() {
+        return Err("the server is older than Redis 7.0".to_owned());
+    }
     *dialer.known.identity.lock() = facts.identity;
     *dialer.known.began_on.lock() = began_on.and_then(|b| b.try_into().ok());
     let keeps_all = facts.keeps_all(dialer.wait_replicas);

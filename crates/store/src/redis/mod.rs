@@ -68,10 +68,14 @@ impl RedisStore {
         Self::open_by(config, clock, false)
     }
 
-    fn open_by(config: RedisConfig, clock: SharedClock, brokers_clock: bool) -> Result<Self, ConfigError> {
+    fn open_by(
+        mut config: RedisConfig,
+        clock: SharedClock,
+        brokers_clock: bool,
+    ) -> Result<Self, ConfigError> {
         let known = Arc::new(Known::default());
         let dialer = Arc::new(Dialer {
-            target: dial::Target::new(&config)?,
+            target: dial::Target::new(&mut config)?,
             wait_replicas: config.wait_replicas,
             connect_timeout: config.connect_timeout,
             known: Arc::clone(&known),

@@ -3,26 +3,15 @@
 use std::sync::Arc;
 
 use mayfly_domain::*;
-use mayfly_lease::command::RevokeWhat;
+use mayfly_lease::command::{MintCommand, RevokeWhat};
 use mayfly_lease::store::LeaseStore as _;
 use mayfly_lease::transition::No;
 use mayfly_lease::{Carry, StoreError};
 use mayfly_store::redis::{RedisStore, refused_risks};
 use mayfly_testkit::clock::TestClock;
-use mayfly_testkit::redis::{AppendFsync, RedisOptions};
+use mayfly_testkit::redis::{AppendFsync, RedisOptions, RedisServer};
 
 use crate::support::*;
-
-/// Repeats until the store is reached again.
-async fn reached<T>(call: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    let give_up = Deadline::after(std::time::Duration::from_secs(20));
-    loop {
-        match call().await {
-            Err(StoreError::Unavailable(why)) => assert!(!give_up.has_passed(), "{why}"),
-            other => return other,
-        }
-    }
-}
 
 #[tokio::test]
 async fn what_was_acknowledged_survives_kill_9() {
@@ -102,7 +91,7 @@ async fn a_flushed_server_has_no_generation_and_takes_over_keys_and_blocks() {
 
 #[tokio::test]
 async fn a_frozen_server_is_unavailable_and_recovers() {
-    let server = mayfly_testkit::redis::RedisServer::start(RedisOptions::default());
+    let server = RedisServer::start(RedisOptions::default());
     let mut config = config(&server);
     config.response_timeout = std::time::Duration::from_millis(200);
     config.connect_timeout = std::time::Duration::from_millis(200);
@@ -132,7 +121,7 @@ async fn clocks_that_differ_stop_mints_but_no_revocation() {
 
 #[tokio::test]
 async fn a_replica_that_is_missing_leaves_the_fence_and_acknowledges_nothing() {
-    let server = mayfly_testkit::redis::RedisServer::start(RedisOptions::default());
+    let server = RedisServer::start(RedisOptions::default());
     let store = open(&server);
     begin(&store, 1).await;
     let mut waiting = config(&server);
@@ -150,4 +139,33 @@ async fn a_replica_that_is_missing_leaves_the_fence_and_acknowledges_nothing() {
     waiting.mint(&bound).await.unwrap();
     assert!(matches!(waiting.revoke(&revoke_owner(1)).await, Err(StoreError::Unavailable(_))));
     assert_eq!(no(store.check(&check(1)).await), No::FenceMoved);
+}
+
+#[tokio::test]
+async fn replicas_acknowledge_and_are_no_place_to_write() {
+    let primary = RedisServer::start(RedisOptions { appendonly: false, ..RedisOptions::default() });
+    let replica = RedisServer::start(RedisOptions {
+        directives: vec![format!("replicaof 127.0.0.1 {}", primary.port())],
+        ..RedisOptions::default()
+    });
+    let mut config = config(&primary);
+    config.wait_replicas = 1;
+    let store = RedisStore::open(config, Arc::new(SystemClock)).unwrap();
+    assert!(store.survey().await.unwrap().risks.is_empty(), "replicas keep what the file does not");
+    // The replica may still be at its first copy.
+    let stands = reached(async || store.begin_generation(&next(1), &Carry::default()).await).await.unwrap();
+    store.adopt(stands);
+    let (evidence, subjects) = (mint(1).evidence, mint(1).subjects);
+    let bound = |n: u8| MintCommand { evidence: evidence.clone(), subjects: subjects.clone(), ..mint(n) };
+    assert!(reached(async || store.mint(&bound(1)).await).await.unwrap().first_binding);
+    assert!(!store.mint(&bound(2)).await.unwrap().first_binding);
+    reached(async || store.revoke(&revoke_owner(1)).await).await.unwrap();
+
+    let there = open(&replica);
+    let survey = there.survey().await.unwrap();
+    assert_eq!(survey.risks, ["replica"]);
+    there.adopt(survey.generation.unwrap());
+    assert_eq!(there.gates(&[Subject::Owner(owner()).key()]).await.unwrap().len(), 1);
+    let refused = there.mint(&mint(3)).await;
+    assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
 }

@@ -209,6 +209,7 @@ async fn quotas_count_live_leases_and_mints() {
     let (_server, store) = ready(RedisOptions::default()).await;
     let mut first = mint(1);
     first.quotas[1].live_max = 1;
+    first.quotas[0].per_min = 1;
     store.mint(&first).await.unwrap();
     let mut second = mint(2);
     second.quotas[1].live_max = 1;
@@ -288,4 +289,45 @@ async fn brokers_and_keys_are_shared() {
     );
     let survey = store.survey().await.unwrap();
     assert_eq!((survey.keys_version, survey.changes), (Some(2), 2));
+}
+
+/// Redis itself forgets what is over: only what must stay has no end.
+#[tokio::test]
+async fn what_ends_has_an_end_in_redis() {
+    let (server, store) = ready(RedisOptions::default()).await;
+    store.mint(&mint(1)).await.unwrap();
+    store.mint(&mint_of(2, "run-2", CredentialKind::Account)).await.unwrap();
+    store.set_block(&Subject::Owner(owner()), Some(block())).await.unwrap();
+    let task = Subject::Task(TaskId::parse("run-1").unwrap());
+    store.revoke(&revoke(1, RevokeWhat::Subject { subject: task, block: None })).await.unwrap();
+    let what = RevokeWhat::Lease { id: lease_id(77), unknown_until: soon(60_000) };
+    store.revoke(&revoke(2, what)).await.unwrap();
+    let mut job = store.claim_job(10_000).await.unwrap().unwrap();
+    while !job.done {
+        job = sweep::step(&store, job).await.unwrap().job;
+    }
+    let mut admin = server.admin();
+    let keys: Vec<Vec<u8>> = ::redis::cmd("KEYS").arg("*").query(&mut admin).unwrap();
+    let mut endless = Vec::new();
+    for key in keys {
+        let left: i64 = ::redis::cmd("PTTL").arg(&key).query(&mut admin).unwrap();
+        if left < 0 {
+            endless.push(String::from_utf8_lossy(&key).chars().take(6).collect::<String>());
+        }
+    }
+    endless.sort();
+    // The generation and what is shared; the account's record; the standing block's gate; the open job.
+    let shared = ["mf:blo", "mf:cha", "mf:gen", "mf:job", "mf:ser", "mf:u"];
+    let mut expected: Vec<&str> = shared.into_iter().chain(["mf:f:{", "mf:j:{", "mf:l:{"]).collect();
+    expected.sort_unstable();
+    assert_eq!(endless, expected);
+
+    // What is over in an index goes with later mints; an id's randomness says with which.
+    let index = [b"mf:i:{d".as_slice(), &Subject::Workload(workload()).key().0, b"}"].concat();
+    ::redis::cmd("ZADD").arg(&index).arg(1).arg([9_u8; 16].as_slice()).query::<()>(&mut admin).unwrap();
+    store.set_block(&Subject::Owner(owner()), None).await.unwrap();
+    store.mint(&mint_of(8, "run-8", CredentialKind::Token)).await.unwrap();
+    let score: Option<u64> =
+        ::redis::cmd("ZSCORE").arg(&index).arg([9_u8; 16].as_slice()).query(&mut admin).unwrap();
+    assert_eq!(score, None);
 }

@@ -13,7 +13,7 @@ use crate::support::*;
 
 /// The rights that `RedisConfig` documents.
 const RIGHTS: &str = "~mf:* resetchannels -@all +evalsha +script|load +info +config|get +wait +time +get +mget \
-     +set +setrange +getrange +incr +exists +pexpireat +zadd +zrem +zcard +zcount +zscore +zrange \
+     +set +setrange +getrange +incr +exists +pexpireat +pexpiretime +zadd +zrem +zcard +zcount +zscore +zrange \
      +zrangebyscore +sadd +srem +smembers +hset +hdel +hgetall";
 
 /// Everything that a store does, once.
@@ -61,6 +61,16 @@ async fn tls_and_a_user_with_the_documented_rights() {
     wrong.password = Some(Secret::new("wr0ng-word".to_owned()));
     let words = format!("{:?}", RedisStore::open(wrong, Arc::new(SystemClock)).unwrap().survey().await);
     assert!(words.contains("Unavailable") && !words.contains("wr0ng-word"), "{words}");
+
+    // A file is read at each connection: what is wrong in it can be mended.
+    let file = server.dir().join("password");
+    std::fs::write(&file, "wr0ng-word").unwrap();
+    let mut mended = config(&server);
+    mended.password_file = Some(file.clone());
+    let mended = RedisStore::open(mended, Arc::new(SystemClock)).unwrap();
+    assert!(matches!(mended.survey().await, Err(StoreError::Unavailable(_))));
+    std::fs::write(&file, "s3cret-word\n").unwrap();
+    reached(async || mended.survey().await).await.unwrap();
 
     let mut stranger = config(&server);
     stranger.ca_pem = Some(mayfly_testkit::tls::ServerTls::loopback().ca_pem.into_bytes());

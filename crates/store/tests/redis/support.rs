@@ -156,3 +156,14 @@ pub(crate) fn no<T: std::fmt::Debug>(result: Result<T, StoreError>) -> mayfly_le
         other => panic!("{other:?} is no refusal"),
     }
 }
+
+/// Repeats until the store is reached again.
+pub(crate) async fn reached<T>(call: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let give_up = Deadline::after(std::time::Duration::from_secs(20));
+    loop {
+        match call().await {
+            Err(StoreError::Unavailable(why)) => assert!(!give_up.has_passed(), "{why}"),
+            other => return other,
+        }
+    }
+}

@@ -89,12 +89,16 @@ local function move_fence(key, id, gate, tail)
   return put_gate(key, id, blocked, fence, max(ends, fence_ends()), version, block_ends, tail), fence
 end
 
--- Writes or extends an index entry. What is over for longer than its record is kept goes, a few at a time.
+-- Writes or extends an index entry. The index ends some time after its last entry, so that its end moves once
+-- a minute. One time in eight, by the lease's own randomness, what is over for longer than its record is kept
+-- goes, a few at a time.
 local function enter(key, id, expires)
   call('ZADD', key, expires, id)
   if fixed_clock then return end
-  local over = call('ZRANGEBYSCORE', key, '-inf', now - 2 * SKEW_MS, 'LIMIT', 0, 8)
-  if #over > 0 then call('ZREM', key, unpack(over)) end
   local ends = expires + 2 * SKEW_MS
-  if call('PEXPIREAT', key, ends, 'GT') == 0 then call('PEXPIREAT', key, ends, 'NX') end
+  if call('PEXPIRETIME', key) < ends then call('PEXPIREAT', key, ends + 60000) end
+  if byte(id, 15) % 8 == 0 then
+    local over = call('ZRANGEBYSCORE', key, '-inf', now - 2 * SKEW_MS, 'LIMIT', 0, 64)
+    if #over > 0 then call('ZREM', key, unpack(over)) end
+  end
 end
