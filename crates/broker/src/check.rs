@@ -1,7 +1,7 @@
 //! Judging a credential for an acceptor, now.
 
-use mayfly_domain::{Audience, Binding, LeaseId, Reason, Refusal};
-use mayfly_lease::{CheckCommand, LeaseRecord};
+use mayfly_domain::{Audience, Binding, EndReason, LeaseId, LeaseState, Reason, Refusal};
+use mayfly_lease::{CheckCommand, LeaseRecord, TaskState};
 use mayfly_mint::dpop;
 
 use crate::broker::Broker;
@@ -76,7 +76,8 @@ impl Broker {
         self.serving()?;
         match &input.credential {
             Credential::Lease(id) => {
-                let record = self.ask(&CheckCommand { id: *id, observation: None }).await?;
+                let command = CheckCommand { id: *id, observation: None };
+                let record = self.ask(acceptor, &command).await?;
                 self.only_own(acceptor, record.body.audience.as_ref())?;
                 Ok(record)
             }
@@ -90,7 +91,7 @@ impl Broker {
                     dpop::verify(proof, &presented, self.replay(), now)?;
                 }
                 let command = CheckCommand { id: verified.id.lease, observation: Some(verified.observation) };
-                let record = self.ask(&command).await?;
+                let record = self.ask(acceptor, &command).await?;
                 // The record says how it was bound: a token that lost its binding is no token of ours.
                 if record.body.binding != Binding::Bearer && verified.key != Some(record.body.key) {
                     return Err(Reason::TokenMalformed.into());
@@ -100,8 +101,32 @@ impl Broker {
         }
     }
 
-    async fn ask(&self, command: &CheckCommand) -> Result<LeaseRecord, Refusal> {
-        self.leases().store().check(command).await.map_err(|e| self.refused(e))
+    async fn ask(&self, acceptor: &Acceptor, command: &CheckCommand) -> Result<LeaseRecord, Refusal> {
+        let refused = match self.leases().store().check(command).await {
+            Ok(record) => return Ok(record),
+            Err(e) => self.refused(e),
+        };
+        if !is_judgement(refused.reason) {
+            return Err(refused);
+        }
+        // Why a lease is dead is told to the acceptors of its audience only.
+        let record = self.leases().store().get(command.id).await.map_err(|e| self.refused(e))?;
+        let Some(record) = record else { return Err(refused) };
+        self.only_own(acceptor, record.body.audience.as_ref())?;
+        if refused.reason == Reason::LeaseRevoked && self.task_is_over(&record).await? {
+            return Err(Refusal::new(Reason::LeaseEnded, refused.detail));
+        }
+        Err(refused)
+    }
+
+    /// Whether the lease ended with its task: a task's end moves its fence, as a revocation does.
+    async fn task_is_over(&self, record: &LeaseRecord) -> Result<bool, Refusal> {
+        let Some(task) = &record.body.task else { return Ok(false) };
+        if matches!(record.state, LeaseState::Ended(EndReason::Revoked)) {
+            return Ok(false);
+        }
+        let found = self.leases().store().task(task).await.map_err(|e| self.refused(e))?;
+        Ok(found.is_some_and(|t| t.state == TaskState::Ended))
     }
 
     fn only_own(&self, acceptor: &Acceptor, audience: Option<&Audience>) -> Result<(), Refusal> {

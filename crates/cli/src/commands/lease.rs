@@ -23,7 +23,7 @@ pub(crate) enum Lease {
     Revoke(Revoke),
 }
 
-/// List leases, newest last
+/// List leases
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

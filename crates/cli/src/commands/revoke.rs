@@ -205,11 +205,13 @@ pub(crate) async fn lease(
     Ok(0)
 }
 
-fn revoked(answer: pb::RevokeResponse, swept: Option<Swept>) -> Revoked {
+fn revoked(answer: pb::RevokeResponse, followed: Option<pb::Revocation>) -> Revoked {
+    let swept = followed.as_ref().map(Swept::from);
+    let exposure = followed.and_then(|r| r.exposure).or(answer.exposure);
     Revoked {
         revocation: answer.revocation,
         acknowledged: Moment(answer.acknowledged_ms),
-        exposure: answer.exposure.map(ExposureView::from),
+        exposure: exposure.map(ExposureView::from),
         request: answer.request,
         audit: answer.audit,
         swept,
@@ -272,19 +274,19 @@ impl Revoke {
 }
 
 /// Watches a sweep, with a running count on a terminal.
-async fn follow(client: &OperatorClient, revocation: &str) -> Result<Swept, Failure> {
+async fn follow(client: &OperatorClient, revocation: &str) -> Result<pb::Revocation, Failure> {
     let style =
         ProgressStyle::with_template("{spinner} {msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
     let bar = ProgressBar::new_spinner().with_style(style);
     bar.set_message("acknowledged; sweeping");
     loop {
         let call = pb::GetRevocationRequest { revocation: revocation.to_owned() };
-        let swept = Swept::from(&client.get_revocation(call).await?);
-        bar.set_message(format!("acknowledged; the sweep is {}", swept.words()));
+        let revocation = client.get_revocation(call).await?;
+        bar.set_message(format!("acknowledged; the sweep is {}", Swept::from(&revocation).words()));
         bar.tick();
-        if swept.done {
+        if revocation.done {
             bar.finish_and_clear();
-            return Ok(swept);
+            return Ok(revocation);
         }
         tokio::time::sleep(POLL).await;
     }
