@@ -158,3 +158,57 @@ pub(super) fn not_open(e: &RedisError) -> String {
         None => e.category().to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mayfly_domain::EndReason;
+
+    fn told(items: Vec<Value>) -> Result<Outcome, StoreError> {
+        read(Value::Array(items))
+    }
+
+    fn octets(bytes: &[u8]) -> Value {
+        Value::BulkString(bytes.to_vec())
+    }
+
+    #[test]
+    fn codes_are_the_protocols_refusals() {
+        let job = JobId([5; 16]);
+        for (items, no) in [
+            (vec![Value::Int(10)], No::NonceUsed),
+            (vec![Value::Int(13), Value::Int(2)], No::EvidencePredatesRevocation(2)),
+            (vec![Value::Int(14), Value::Int(0)], No::Blocked(0)),
+            (vec![Value::Int(16), Value::Int(1), Value::Int(500)], No::QuotaRate(1, 500)),
+            (vec![Value::Int(26), Value::Int(2), octets(&[0; 16])], No::Ended(EndReason::Released, None)),
+            (vec![Value::Int(26), Value::Int(4), octets(&job.0)], No::Ended(EndReason::Revoked, Some(job))),
+            (vec![Value::Int(28), octets(&job.0)], No::Marked(job)),
+            (vec![Value::Int(33)], No::NoBlock),
+        ] {
+            assert_eq!(told(items).unwrap_err(), StoreError::Refused(no));
+        }
+        assert_eq!(told(vec![Value::Int(2), Value::Int(-9)]).unwrap_err(), StoreError::ClockSkew(-9));
+        let none = told(vec![Value::Int(1), Value::Nil]).unwrap_err();
+        assert_eq!(none, StoreError::OtherGeneration(None));
+    }
+
+    #[test]
+    fn anything_else_is_corrupt_and_never_done() {
+        for value in [
+            Value::Nil,
+            Value::Okay,
+            Value::Array(vec![]),
+            Value::Array(vec![Value::Nil]),
+            Value::Array(vec![Value::Int(99)]),
+            Value::Array(vec![Value::Int(-1)]),
+            Value::Array(vec![Value::Int(13)]),
+            Value::Array(vec![Value::Int(14), Value::Int(-1)]),
+            Value::Array(vec![Value::Int(26), Value::Int(9), octets(&[0; 16])]),
+            Value::Array(vec![Value::Int(28), octets(&[0; 15])]),
+            Value::Array(vec![Value::Int(1), octets(b"short")]),
+        ] {
+            let words = format!("{value:?}");
+            assert!(matches!(read(value), Err(StoreError::Corrupt(_))), "{words}");
+        }
+    }
+}

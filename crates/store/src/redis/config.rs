@@ -33,7 +33,7 @@ pub struct RedisConfig {
     pub connect_timeout: Duration,
     /// How long an answer may take.
     pub response_timeout: Duration,
-    /// How long replicas may take to acknowledge.
+    /// How long replicas may take to acknowledge; at most half of the time for an answer counts.
     pub wait_timeout: Duration,
 }
 

@@ -122,12 +122,16 @@ async fn supervise(
             Ok((conn, mut driver)) => {
                 tracing::info!(connection = name, "redis connected");
                 conn_tx.send_replace(Some(Arc::new(conn)));
-                pause = PAUSE_MIN;
+                let opened = tokio::time::Instant::now();
                 tokio::select! {
                     _ = &mut driver.0 => {}
                     _ = suspect.wait_for(|s| *s >= serial) => {}
                 }
                 conn_tx.send_replace(None);
+                // A server that takes connections only to drop them is not hammered.
+                if opened.elapsed() >= PAUSE_MAX {
+                    pause = PAUSE_MIN;
+                }
                 tracing::warn!(connection = name, "redis connection lost");
             }
             Err(why) => {

@@ -90,8 +90,10 @@ impl RedisStore {
             brokers_clock,
             skew_ms: u32::try_from(config.skew.as_millis()).unwrap_or(u32::MAX),
             wait_replicas: config.wait_replicas,
-            // 0 would wait for ever.
-            wait_ms: u64::try_from(config.wait_timeout.as_millis()).unwrap_or(u64::MAX).max(1),
+            // It ends before the answer counts as missing; 0 would wait for ever.
+            wait_ms: u64::try_from(config.wait_timeout.min(config.response_timeout / 2).as_millis())
+                .unwrap_or(u64::MAX)
+                .max(1),
         })
     }
 
