@@ -7,6 +7,7 @@ COPY proto proto
 COPY crates crates
 COPY config config
 COPY tests tests
+COPY examples examples
 RUN cargo build --locked --release -p mayfly-cli --bin mayfly
 RUN mkdir -p /out/state /out/log && cp target/release/mayfly /out/mayfly
 

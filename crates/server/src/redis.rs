@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use mayfly_domain::time::SharedClock;
-use mayfly_domain::{Reason, Refusal};
+use mayfly_domain::{Reason, Refusal, Secret};
 use mayfly_lease::LeaseStore;
 use mayfly_store::redis::{RedisConfig, RedisStore};
 
 use crate::config;
 
-/// The longest CA file, in octets.
+/// The longest password or CA file, in octets.
 const FILE_MAX: u64 = 256 * 1024;
 
 /// Opens the store. Nothing is awaited: it connects, and connects again, by itself.
@@ -20,7 +20,10 @@ const FILE_MAX: u64 = 256 * 1024;
 pub(crate) fn open(redis: &config::RedisStore, clock: &SharedClock) -> Result<Arc<dyn LeaseStore>, Refusal> {
     let mut settings = RedisConfig::new(redis.url.without_user());
     settings.username.clone_from(&redis.url.username);
-    settings.password_file.clone_from(&redis.password_file);
+    if let Some(path) = &redis.password_file {
+        let text = Secret::new(String::from_utf8(read(path)?).map_err(|_| invalid(path, "is not UTF-8"))?);
+        settings.password = Some(Secret::new(text.expose().trim_end_matches(['\r', '\n']).to_owned()));
+    }
     settings.ca_pem = redis.ca_file.as_deref().map(read).transpose()?;
     settings.wait_replicas = redis.wait_replicas;
     let store = RedisStore::open(settings, clock.clone()).map_err(|e| {

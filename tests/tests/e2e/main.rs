@@ -7,6 +7,7 @@
     reason = "a test that can't go on fails"
 )]
 
+mod demo;
 mod examples;
 mod foreign;
 mod harness;

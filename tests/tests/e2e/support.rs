@@ -51,6 +51,11 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
+/// The player of `make demo`, beside [`mayfly`].
+pub(crate) fn demo() -> PathBuf {
+    mayfly().with_file_name("mayfly-demo")
+}
+
 /// The `mayfly` program, built in this test's own profile. Cargo gives no path to another package's program,
 /// so it is asked to build it, with the workspace's features, and lies beside the test's directory.
 pub(crate) fn mayfly() -> &'static Path {
@@ -62,7 +67,7 @@ pub(crate) fn mayfly() -> &'static Path {
             Some(name) => name,
         };
         let status = cargo()
-            .args("build --quiet --locked --workspace --bin mayfly --profile".split(' '))
+            .args("build --quiet --locked --workspace --bin mayfly --bin mayfly-demo --profile".split(' '))
             .arg(profile)
             .arg("--target-dir")
             .arg(target())

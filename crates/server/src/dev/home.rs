@@ -28,6 +28,7 @@ const EXAMPLES: &[(&str, &str)] = &[
 ];
 
 const SEAL: &str = "seal.key";
+const PUBLIC_URL: &str = "public_url   = ";
 const CI_KEY: &str = "ci-issuer.key";
 
 /// The directory.
@@ -86,6 +87,19 @@ impl Home {
         Ok(path)
     }
 
+    /// The certificate and key of `name` from an earlier start, where both are there.
+    pub fn certificate(&self, kind: &str, name: &str) -> Option<(PathBuf, PathBuf)> {
+        let file = |end: &str| self.path(Path::new(kind).join(format!("{name}.{end}")));
+        Some((file("crt"), file("key"))).filter(|(certificate, key)| certificate.exists() && key.exists())
+    }
+
+    /// The port of the last start, where there was one.
+    pub fn port(&self) -> Option<u16> {
+        let text = std::fs::read_to_string(self.path("mayfly.toml")).ok()?;
+        let url = text.lines().find_map(|line| line.strip_prefix(PUBLIC_URL))?;
+        url.trim().trim_matches('"').rsplit_once(':')?.1.parse().ok()
+    }
+
     /// Writes `mayfly.toml` for a broker that is reached at `url`.
     ///
     /// # Errors
@@ -94,7 +108,7 @@ impl Home {
         let text = format!(
             "# Written by `mayfly dev` at each start; the files beside it are yours to change.\n\
              trust_domain = \"acme.internal\"\n\
-             public_url   = {url:?}\n\
+             {PUBLIC_URL}{url:?}\n\
              state_dir    = {:?}\n\n\
              [server]\n\
              listen         = \"127.0.0.1:0\"\n\
@@ -144,4 +158,19 @@ impl Home {
 fn failed(path: &Path, e: &impl std::fmt::Display) -> Refusal {
     let what = format!("{}: {e}", path.display());
     Refusal::new(Reason::ConfigInvalid, what.clone()).fact("problem", what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_remembers_the_port_of_its_broker() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path()).unwrap();
+        assert_eq!(home.port(), None);
+        home.write_config("https://127.0.0.1:4711").unwrap();
+        assert_eq!(home.port(), Some(4711));
+        assert_eq!(Home::open(dir.path()).unwrap().port(), Some(4711));
+    }
 }

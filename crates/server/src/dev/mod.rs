@@ -34,7 +34,8 @@ const ACCEPTORS: [&str; 2] = ["deploy-api", "ledger-api"];
 pub struct Options {
     /// Where it keeps everything.
     pub dir: PathBuf,
-    /// Take a free port even where [`PORT`] is free.
+    /// Take a free port even where [`PORT`] is free. A directory's broker comes back at its own port where that
+    /// is still free: its tokens and contexts name it.
     pub any_port: bool,
 }
 
@@ -75,7 +76,7 @@ impl Dev {
     /// A refusal that says what is in the way.
     pub async fn new(options: &Options, clock: SharedClock) -> Result<Self, Refusal> {
         let home = Home::open(&options.dir)?;
-        let listeners = listeners(options.any_port).await?;
+        let listeners = listeners(home.port().or((!options.any_port).then_some(PORT))).await?;
         let ci = local(0).await?;
         let url = format!("https://127.0.0.1:{}", address(&listeners.grpc)?.port());
         let file = home.write_config(&url)?;
@@ -99,11 +100,11 @@ impl Dev {
             metrics: bound.plain_address()?,
             trust_domain,
             ca: home.write("ca.pem", bound.broker().keys().ca_pem())?,
-            operator: issue(bound.broker(), &home, "operator", OPERATOR).await?,
+            operator: issue_or_keep(bound.broker(), &home, "operator", OPERATOR).await?,
             acceptors: {
                 let mut all = Vec::with_capacity(ACCEPTORS.len());
                 for name in ACCEPTORS {
-                    let (certificate, key) = issue(bound.broker(), &home, "acceptor", name).await?;
+                    let (certificate, key) = issue_or_keep(bound.broker(), &home, "acceptor", name).await?;
                     all.push((name.to_owned(), certificate, key));
                 }
                 all
@@ -161,6 +162,23 @@ async fn renew(broker: Arc<Broker>, home: Home) {
     }
 }
 
+/// A block on the owner of somebody's certificate keeps nobody from trying what a block does: what was issued
+/// before stays in its file, and is worth what its lease is.
+async fn issue_or_keep(
+    broker: &Broker,
+    home: &Home,
+    kind: &str,
+    name: &str,
+) -> Result<(PathBuf, PathBuf), Refusal> {
+    match (issue(broker, home, kind, name).await, home.certificate(kind, name)) {
+        (Err(e), Some(kept)) if e.reason == Reason::Blocked => {
+            tracing::warn!(kind, name, error = %e, "no new certificate; the one of the last start is kept");
+            Ok(kept)
+        }
+        (outcome, _) => outcome,
+    }
+}
+
 async fn issue(broker: &Broker, home: &Home, kind: &str, name: &str) -> Result<(PathBuf, PathBuf), Refusal> {
     let staff = match kind {
         "operator" => StaffKind::Operator(OperatorName::parse(name)?),
@@ -178,8 +196,8 @@ async fn issue(broker: &Broker, home: &Home, kind: &str, name: &str) -> Result<(
     Ok((certificate, key_file))
 }
 
-async fn listeners(any_port: bool) -> Result<Listeners, Refusal> {
-    let grpc = match local(if any_port { 0 } else { PORT }).await {
+async fn listeners(wanted: Option<u16>) -> Result<Listeners, Refusal> {
+    let grpc = match local(wanted.unwrap_or_default()).await {
         Ok(listener) => listener,
         Err(_) => local(0).await?,
     };
