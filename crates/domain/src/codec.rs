@@ -56,6 +56,18 @@ impl<'a> Reader<'a> {
         Ok(u8::from_be_bytes(self.array()?))
     }
 
+    /// The next octet as a truth value: 0 or 1 and nothing else.
+    ///
+    /// # Errors
+    /// [`Malformed`] for another octet, or where none is left.
+    pub fn flag(&mut self) -> Result<bool, Malformed> {
+        match self.u8()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(self.malformed("neither yes nor no")),
+        }
+    }
+
     /// The next two octets as a number.
     ///
     /// # Errors

@@ -82,12 +82,12 @@ pub fn decode(bytes: &[u8]) -> Result<(Option<Subject>, Gate), Malformed> {
     if r.u8()? != VERSION {
         return Err(r.malformed("unknown version"));
     }
-    let blocked = r.u8()? == 1;
+    let blocked = r.flag()?;
     let fence = Fence::new(r.u64()?).map_err(|_| r.malformed("fence too large"))?;
     let fence_until = UnixMillis(r.u64()?);
     let block_version = r.u64()?;
     let until = r.u64()?;
-    let tail: Tail = postcard::from_bytes(r.rest()).map_err(|_| Malformed { what: WHAT, why: "bad tail" })?;
+    let tail: Tail = crate::body::read(WHAT, r.rest())?;
     let dimension = mayfly_domain::Dimension::ALL
         .get(usize::from(tail.dimension))
         .ok_or(Malformed { what: WHAT, why: "unknown dimension" })?;

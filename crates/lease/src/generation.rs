@@ -38,7 +38,7 @@ impl GenerationRecord {
         if r.u8()? != 1 {
             return Err(r.malformed("unknown version"));
         }
-        let settled = r.u8()? == 1;
+        let settled = r.flag()?;
         let generation = Generation { number: r.u32()?, id: GenerationId(r.array()?) };
         let record = Self { generation, settled, started: UnixMillis(r.u64()?), longest_life_ms: r.u64()? };
         r.finish()?;

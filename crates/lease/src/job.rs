@@ -111,7 +111,6 @@ impl Job {
         if r.u8()? != 1 {
             return Err(r.malformed("unknown version"));
         }
-        postcard::from_bytes(r.rest())
-            .map_err(|_| mayfly_domain::codec::Malformed { what: "job", why: "bad content" })
+        crate::body::read("job", r.rest())
     }
 }

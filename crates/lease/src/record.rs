@@ -186,7 +186,7 @@ impl LeaseRecord {
         let revocation: [u8; 16] = r.array()?;
         let length = r.u16()?;
         let observation = Observation::decode(r.take(usize::from(length))?)?;
-        let body = postcard::from_bytes(r.rest()).map_err(|_| Malformed { what: WHAT, why: "bad body" })?;
+        let body = crate::body::read(WHAT, r.rest())?;
         Ok(Self {
             id,
             state,

@@ -92,7 +92,7 @@ impl TaskRecord {
             window_ends: UnixMillis(r.u64()?),
             keep_until: UnixMillis(r.u64()?),
             owner: DimKey(r.array()?),
-            body: postcard::from_bytes(r.rest()).map_err(|_| Malformed { what: WHAT, why: "bad body" })?,
+            body: crate::body::read(WHAT, r.rest())?,
         })
     }
 }

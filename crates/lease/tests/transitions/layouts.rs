@@ -137,11 +137,18 @@ fn nothing_shorter_longer_or_newer_is_read() {
         (job.encode().unwrap(), Box::new(|b| Job::decode(b).is_ok())),
         (generation.encode(), Box::new(|b| GenerationRecord::decode(b).is_ok())),
     ];
+    let mut unsettled = generation.encode();
+    unsettled[1] = 2;
+    assert!(GenerationRecord::decode(&unsettled).is_err(), "neither settled nor not");
+    let mut gate = gate::encode(&words::subject(Dimension::Owner, 1), &Gate::default()).unwrap();
+    gate[1] = 2;
+    assert!(gate::decode(&gate).is_err(), "a block that is neither there nor not must not read as none");
     for (bytes, read) in layouts {
         assert!(read(&bytes));
         for cut in 0..bytes.len() {
             assert!(!read(&bytes[..cut]), "cut at {cut}");
         }
+        assert!(!read(&[bytes.as_slice(), b"\0"].concat()), "longer");
         let mut newer = bytes;
         newer[0] = 2;
         assert!(!read(&newer), "another version");
