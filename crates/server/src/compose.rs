@@ -231,7 +231,7 @@ fn broker_settings(settings: &config::Settings, audit_file: PathBuf) -> Settings
                 mints_per_min: quota.owner_mints_per_min,
                 burst: quota.owner_mints_per_min,
             },
-            evidence_life: defaults::EVIDENCE_LIFE_MAX,
+            evidence_life: defaults::EVIDENCE_LIFE_LIMIT,
         },
         lineage_max: ttl.lineage_max,
         longest_life: longest_life(settings),
@@ -262,7 +262,7 @@ pub(crate) fn broker_id(settings: &config::Settings) -> String {
 
 /// The longest life of a lineage or of bearer evidence: how long fences are kept.
 pub(crate) fn longest_life(settings: &config::Settings) -> mayfly_domain::Ttl {
-    settings.ttl.lineage_max.max(defaults::EVIDENCE_LIFE_MAX)
+    settings.ttl.lineage_max.max(defaults::EVIDENCE_LIFE_LIMIT)
 }
 
 #[cfg(test)]

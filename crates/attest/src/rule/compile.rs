@@ -67,6 +67,13 @@ pub(super) fn compile(raw: RawTrustRule, trust_domain: &TrustDomain) -> Result<T
     let evidence_life = m
         .optional("evidence_life", raw.evidence_life.as_deref(), Ttl::parse)
         .unwrap_or(defaults::EVIDENCE_LIFE_MAX);
+    if evidence_life > defaults::EVIDENCE_LIFE_LIMIT {
+        // Older evidence could name a task whose end nobody remembers.
+        m.add(
+            "evidence_life",
+            format!("`{evidence_life}` is longer than `{}`", defaults::EVIDENCE_LIFE_LIMIT),
+        );
+    }
     let spiffe_id = spiffe_id(&mut m, &raw.spiffe_id, trust_domain);
     let owners = owners(&mut m, &raw.owners);
     let conditions = conditions(&mut m, &raw.matches, preset);

@@ -369,6 +369,10 @@ fn evidence_lives_as_long_as_the_rule_allows() {
     rule.judge(&token, &key()).unwrap();
     token.expires = token.expires.plus(1_000);
     assert_eq!(rule.judge(&token, &key()).unwrap_err().reason, Reason::EvidenceLifetime);
+
+    let mut raw = gitlab();
+    raw.evidence_life = Some("25h".into());
+    assert_eq!(mistakes(raw), ["`evidence_life`: `25h` is longer than `1d`"]);
 }
 
 #[test]
