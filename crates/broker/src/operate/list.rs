@@ -47,6 +47,17 @@ pub struct Listed {
     pub next: Option<Cursor>,
 }
 
+/// A lease as policy asks about it.
+pub(crate) fn lease_target(record: &LeaseRecord) -> Target {
+    Target::Lease {
+        id: record.id,
+        workload: record.body.workload.clone(),
+        owners: record.body.owners.clone(),
+        profile: record.body.profile.clone(),
+        task: record.body.task.clone(),
+    }
+}
+
 impl Broker {
     /// Lists leases.
     ///
@@ -66,14 +77,7 @@ impl Broker {
         let found = self.leases().store().get(id).await.map_err(|e| self.refused(e))?;
         let record = found
             .ok_or_else(|| Refusal::new(Reason::LeaseNotFound, "no record").fact("lease", id.to_string()))?;
-        let target = Target::Lease {
-            id,
-            workload: record.body.workload.clone(),
-            owners: record.body.owners.clone(),
-            profile: record.body.profile.clone(),
-            task: record.body.task.clone(),
-        };
-        self.permit(call, operator, OperatorAction::List, target)?;
+        self.permit(call, operator, OperatorAction::List, lease_target(&record))?;
         let mut shown = self.judged(vec![record]).await?;
         shown.pop().ok_or_else(|| Reason::Internal.into())
     }

@@ -8,7 +8,7 @@ use mayfly_lease::job::ExposureCount;
 use mayfly_lease::{Job, JobId, JobTarget, LeaseRecord, RevokeCommand, RevokeWhat, TaskRecord};
 use mayfly_policy::{OperatorAction, Target};
 
-use super::list::ListInput;
+use super::list::{ListInput, lease_target};
 use super::names::Named;
 use crate::broker::Broker;
 use crate::call::{Call, random};
@@ -23,7 +23,12 @@ const SAMPLE: usize = 20;
 #[derive(Debug, Clone)]
 pub enum RevokeInput {
     /// One lease.
-    Lease(LeaseId),
+    Lease {
+        /// Its id.
+        id: LeaseId,
+        /// Revoke it although there is no record: a store that went back may have lost it.
+        force: bool,
+    },
     /// Whatever a subject covers; with a block for so long, or without end.
     Subject {
         /// The subject.
@@ -80,7 +85,7 @@ impl Broker {
         record.reason_text = Some(reason.clone());
         record.ticket.clone_from(&ticket);
         match &input {
-            RevokeInput::Lease(id) => record.lease = Some(*id),
+            RevokeInput::Lease { id, .. } => record.lease = Some(*id),
             RevokeInput::Subject { named, .. } => record.subject = Some(named.subject.clone()),
         }
         let outcome = async {
@@ -134,17 +139,17 @@ impl Broker {
         reason: &TaskReason,
     ) -> Result<RevokeWhat, Refusal> {
         match input {
-            RevokeInput::Lease(id) => {
-                let lease = self.leases().store().get(*id).await.map_err(|e| self.refused(e))?;
-                let lease = lease.ok_or_else(|| {
-                    Refusal::new(Reason::LeaseNotFound, "no record").fact("lease", id.to_string())
-                })?;
-                let target = Target::Lease {
-                    id: *id,
-                    workload: lease.body.workload,
-                    owners: lease.body.owners,
-                    profile: lease.body.profile,
-                    task: lease.body.task,
+            RevokeInput::Lease { id, force } => {
+                let found = self.leases().store().get(*id).await.map_err(|e| self.refused(e))?;
+                let target = match found {
+                    Some(lease) => lease_target(&lease),
+                    // Whose it was is unknown: only who may end everything may end it.
+                    None if *force => self.anything(),
+                    None => {
+                        return Err(
+                            Refusal::new(Reason::LeaseNotFound, "no record").fact("lease", id.to_string())
+                        );
+                    }
                 };
                 self.permit(call, operator, OperatorAction::Revoke, target)?;
                 let now = self.clock().now();
@@ -175,7 +180,7 @@ impl Broker {
     async fn dry_run(&self, input: RevokeInput) -> Result<RevokeOutcome, Refusal> {
         let mut covered = Vec::new();
         match input {
-            RevokeInput::Lease(id) => {
+            RevokeInput::Lease { id, .. } => {
                 covered.extend(self.leases().store().get(id).await.map_err(|e| self.refused(e))?);
             }
             RevokeInput::Subject { named, .. } => {

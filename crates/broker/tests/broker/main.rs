@@ -150,3 +150,22 @@ async fn a_lineage_is_never_longer_than_fences_are_kept() {
     let issued = node.mint("t").await.unwrap();
     assert!(issued.record.renewable_until <= UnixMillis(1_800_000_000_000 + 3_600_000));
 }
+
+#[tokio::test]
+async fn a_lease_whose_record_was_lost_is_revoked_by_force_only_and_stays_so() {
+    let site = Site::new().await;
+    let node = site.broker("a").await;
+    let alice = node.operator().await;
+    let kept = node.mint("t").await.unwrap().record;
+    site.store.tamper(|view| view.lose_record(kept.id));
+    let revoke = async |force| {
+        let input = RevokeInput::Lease { id: kept.id, force };
+        node.broker.revoke(&node.call(), &alice, input, words(), None, false).await.map_err(|e| e.reason)
+    };
+    assert_eq!(revoke(false).await.unwrap_err(), Reason::LeaseNotFound);
+    revoke(true).await.unwrap();
+    // The server that had the record comes back with it.
+    site.store.tamper(|view| view.records.insert(kept.id, (kept.clone(), None)));
+    let shown = node.broker.show(&node.call(), &alice, kept.id).await.unwrap();
+    assert_eq!(shown.record.state, LeaseState::Ended(EndReason::Revoked));
+}

@@ -93,6 +93,9 @@ pub(crate) struct Revoke {
     /// A ticket
     #[arg(long, value_name = "ID")]
     ticket: Option<String>,
+    /// Revoke it although the broker has no record of it
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Serialize)]
@@ -178,7 +181,7 @@ impl Lease {
                 })?;
             }
             Self::Revoke(args) => {
-                return revoke::lease(args.lease, args.reason, args.ticket, session).await;
+                return revoke::lease(args.lease, args.force, args.reason, args.ticket, session).await;
             }
         }
         Ok(0)

@@ -189,6 +189,7 @@ impl View for WouldEnd {
 /// Revokes one lease.
 pub(crate) async fn lease(
     lease: LeaseId,
+    force: bool,
     reason: Option<TaskReason>,
     ticket: Option<String>,
     session: &Session,
@@ -197,6 +198,7 @@ pub(crate) async fn lease(
         what: Some(pb::revoke_request::What::Lease(lease.to_string())),
         reason: prompt::reason(reason)?.to_string(),
         ticket: ticket.unwrap_or_default(),
+        force,
         ..Default::default()
     };
     let client = session.operator().await?;

@@ -24,7 +24,9 @@ impl Operators {
 
     fn revoke_input(&self, wire: &v1::RevokeRequest) -> Result<RevokeInput, Refusal> {
         match &wire.what {
-            Some(v1::revoke_request::What::Lease(id)) => Ok(RevokeInput::Lease(LeaseId::parse(id)?)),
+            Some(v1::revoke_request::What::Lease(id)) => {
+                Ok(RevokeInput::Lease { id: LeaseId::parse(id)?, force: wire.force })
+            }
             Some(v1::revoke_request::What::Subject(subject)) => Ok(RevokeInput::Subject {
                 named: Named { subject: self.subject(Some(subject))?, force: wire.force },
                 block: if wire.block { Some(convert::ttl(wire.block_for_s)?) } else { None },
