@@ -17,10 +17,12 @@ pub fn all() {
     default::<Attested>(); //~ E0277
     default::<Authorized<Mint>>(); //~ E0277
     default::<Reserved>(); //~ E0277
+    default::<Pending<AccessToken>>(); //~ E0277
     default::<Confirmed<AccessToken>>(); //~ E0277
     read::<Attested>(); //~ E0277
     read::<Authorized<Mint>>(); //~ E0277
     read::<Reserved>(); //~ E0277
+    read::<Pending<AccessToken>>(); //~ E0277
     read::<Confirmed<AccessToken>>(); //~ E0277
 }
 
