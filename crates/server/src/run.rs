@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tonic::server::NamedService;
 use tonic::service::Routes;
 
 use crate::compose::{Composed, IssuerKeys, compose};
@@ -209,6 +210,11 @@ fn routes(broker: &Arc<Broker>) -> Result<Routes, Refusal> {
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(mayfly_proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        // What is served here; the local socket's service is in the same descriptors.
+        .with_service_name(<WorkloadServiceServer<Workloads> as NamedService>::NAME)
+        .with_service_name(<AcceptorServiceServer<Acceptors> as NamedService>::NAME)
+        .with_service_name(<OperatorServiceServer<Operators> as NamedService>::NAME)
+        .with_service_name("grpc.health.v1.Health")
         .build_v1()
         .map_err(internal)?;
     let (reporter, health) = tonic_health::server::health_reporter();

@@ -7,11 +7,21 @@
     reason = "a test that can't go on fails"
 )]
 
+mod bad_input;
+mod checking;
+mod crashes;
 mod demo;
+mod disk;
 mod examples;
 mod foreign;
 mod harness;
 mod house;
 mod proofs;
+mod racing;
+mod redis_failures;
+mod reflection;
+mod reload;
+mod secrets;
 mod smoke;
 mod support;
+mod two_brokers;

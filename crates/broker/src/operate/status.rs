@@ -45,6 +45,8 @@ pub struct Status {
     pub undo_pending: u64,
     /// Audit records that wait in the reserve.
     pub audit_deferred: u64,
+    /// Whether the audit file can't be written: mints are refused.
+    pub audit_deferring: bool,
     /// The keys.
     pub keys: Vec<TokenKeyInfo>,
 }
@@ -67,6 +69,7 @@ impl Broker {
                 .collect()
         });
         let running = self.running();
+        let audit = self.audit().counters();
         Ok(Status {
             started: self.started(),
             now: self.clock().now(),
@@ -88,7 +91,8 @@ impl Broker {
             live_leases: counts.live_leases,
             open_sweeps: counts.open_jobs.max(self.open_sweeps().load(Ordering::Relaxed)),
             undo_pending: counts.undo_pending,
-            audit_deferred: self.audit().counters().pending,
+            audit_deferred: audit.pending,
+            audit_deferring: audit.deferring,
             keys: self.keys().token_keys().to_vec(),
         })
     }

@@ -33,12 +33,8 @@ pub(crate) struct Job {
     pub(crate) spec: Spec,
     pub(crate) trust_domain: TrustDomain,
     pub(crate) issuer: Arc<StandInIssuer>,
+    iss: Option<String>,
     clock: SharedClock,
-}
-
-/// The claims of a job's token for an audience.
-pub(crate) fn claims_of(job: &Job, audience: &str) -> Map<String, Value> {
-    mayfly_standin::github_claims(&job.spec, audience, job.clock.now())
 }
 
 /// A new key in the deployment's directory.
@@ -63,14 +59,29 @@ impl Job {
             spec: spec.clone(),
             trust_domain: site.trust_domain.clone(),
             issuer: site.issuer.clone(),
+            iss: site.issuer_url(),
             clock: site.clock.clone(),
         }
+    }
+
+    /// Goes on at another broker, with the same key.
+    pub(crate) async fn go_to(&mut self, target: &Target) {
+        self.rpc = WorkloadServiceClient::new(channel::connect(target).await.unwrap());
+    }
+
+    /// The claims of a new token for an audience.
+    pub(crate) fn claims(&self, audience: &str) -> Map<String, Value> {
+        let mut claims = mayfly_standin::github_claims(&self.spec, audience, self.clock.now());
+        if let Some(iss) = &self.iss {
+            claims.insert("iss".to_owned(), iss.as_str().into());
+        }
+        claims
     }
 
     /// A new token of the CI provider, for this job's key.
     pub(crate) fn evidence(&self) -> String {
         let audience = audience(&self.trust_domain, &self.key.public().thumbprint());
-        self.issuer.sign(&claims_of(self, &audience))
+        self.issuer.sign(&self.claims(&audience))
     }
 
     pub(crate) async fn nonce(&self) -> Result<Vec<u8>, Failure> {
@@ -103,16 +114,18 @@ impl Job {
             ttl_s,
             ..Default::default()
         };
-        self.mint_of(&request).await
-    }
-
-    pub(crate) async fn mint_of(&self, request: &pb::MintRequest) -> Result<pb::MintResponse, Failure> {
         let envelope = self.envelope(rpc::MINT, request.encode_to_vec()).await?;
-        self.send_mint(envelope).await
+        Ok(self.rpc.clone().mint(envelope).await?.into_inner())
     }
 
-    pub(crate) async fn send_mint(&self, envelope: pb::Envelope) -> Result<pb::MintResponse, Failure> {
-        Ok(self.rpc.clone().mint(envelope).await?.into_inner())
+    pub(crate) async fn renew(&self, lease: &str) -> Result<pb::MintResponse, Failure> {
+        let request = pb::RenewRequest {
+            evidence: Some(oidc(&self.evidence())),
+            lease: lease.to_owned(),
+            ..Default::default()
+        };
+        let envelope = self.envelope(rpc::RENEW, request.encode_to_vec()).await?;
+        Ok(self.rpc.clone().renew(envelope).await?.into_inner())
     }
 
     pub(crate) async fn release(&self, lease: &str) -> Result<pb::ReleaseResponse, Failure> {

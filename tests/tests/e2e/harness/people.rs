@@ -66,9 +66,12 @@ impl Operator {
         self.client.revoke(pb::RevokeRequest { what, reason: "test".into(), ..Default::default() }).await
     }
 
-    /// How many leases are live.
-    pub(crate) async fn live(&self) -> usize {
-        self.leases(None).await.len()
+    /// How many lease records there are, of ended leases and of certificates too.
+    pub(crate) async fn stored(&self) -> usize {
+        let request = pb::ListLeasesRequest { ended: true, page_size: 1_000, ..Default::default() };
+        let page = self.client.list_leases(request).await.unwrap();
+        assert!(page.next_page_token.is_empty());
+        page.leases.len()
     }
 
     /// The live leases of a subject, all pages.

@@ -11,7 +11,10 @@ use mayfly_testkit::issuer::{Alg, SigningKey, StandInIssuer};
 use mayfly_testkit::redis::RedisServer;
 use tempfile::TempDir;
 
+use super::ci::Ci;
+use super::job::Spec;
 use super::node::Node;
+use super::server::Server;
 use crate::support::root;
 
 /// The `iss` of every token, whatever port a broker listens on.
@@ -70,13 +73,40 @@ permit (
         "acceptors/load-api.toml",
         "name = \"load-api\"\nowner = \"team:load\"\naudiences = [\"https://load.acme.internal\"]\n",
     ),
+    (
+        "trust/load-of-others.toml",
+        r#"
+name      = "load-of-others"
+preset    = "github-actions"
+spiffe_id = "/ci/others/{run_id}"
+owners    = ["team:load", "user:{actor_id}"]
+review_by = 2027-05-01
+[match]
+repository_owner_id = "481516"
+repository_id       = "778"
+[task]
+id     = "load-{run_id}-{run_attempt}"
+shared = true
+"#,
+    ),
     ("operators/bob.toml", "name = \"bob\"\ngroups = [\"readers\"]\nowner = \"user:bob\"\n"),
 ];
+
+/// A job of the repository that may mint in numbers, set off by this person.
+pub(crate) fn load_spec(actor: &str, run: &str) -> Spec {
+    Spec {
+        repository: ("load".to_owned(), "777".to_owned()),
+        actor: ("person".to_owned(), actor.to_owned()),
+        run_id: run.to_owned(),
+        ..Spec::default()
+    }
+}
 
 /// A deployment.
 pub(crate) struct Site {
     dir: TempDir,
     store: String,
+    ci: Option<Ci>,
     pub(crate) issuer: Arc<StandInIssuer>,
     pub(crate) clock: SharedClock,
     pub(crate) trust_domain: TrustDomain,
@@ -115,10 +145,27 @@ impl Site {
         Self {
             dir,
             store,
+            ci: None,
             issuer: Arc::new(StandInIssuer::with_keys(vec![SigningKey::generate(Alg::Es256, "ci-1")])),
             clock: Arc::new(SystemClock),
             trust_domain: TrustDomain::parse("acme.internal").unwrap(),
         }
+    }
+
+    /// The CI provider signs with these keys.
+    pub(crate) fn sign_with(&mut self, keys: Vec<SigningKey>) {
+        self.issuer = Arc::new(StandInIssuer::with_keys(keys));
+    }
+
+    /// The CI provider serves its keys by HTTPS under a name of its own, for brokers in other processes. To be
+    /// called before a broker is configured.
+    pub(crate) async fn serve_ci(&mut self) {
+        self.ci = Some(Ci::serve(&self.issuer).await);
+    }
+
+    /// The `iss` of jobs' tokens, where it is not the real one's.
+    pub(crate) fn issuer_url(&self) -> Option<String> {
+        self.ci.as_ref().map(|ci| ci.url.clone())
     }
 
     /// A file or directory of this deployment.
@@ -149,6 +196,13 @@ impl Site {
         }
         for (path, text) in LOAD {
             fs::write(dir.join(path), text).unwrap();
+        }
+        if let Some(ci) = &self.ci {
+            for rule in fs::read_dir(dir.join("trust")).unwrap() {
+                let rule = rule.unwrap().path();
+                let text = format!("issuer = {:?}\n{}", ci.url, fs::read_to_string(&rule).unwrap());
+                fs::write(rule, text).unwrap();
+            }
         }
         let text = format!(
             r#"trust_domain = "acme.internal"
@@ -189,5 +243,15 @@ reserve = "1MiB"
     pub(crate) async fn start(&self, name: &str) -> Node {
         self.configure(name);
         Node::start(self, name).await
+    }
+
+    /// Starts the broker `name` as the real program.
+    pub(crate) async fn spawn(&self, name: &str) -> Server {
+        let ci = self.ci.as_ref().expect("the CI provider serves its keys");
+        let file = self.configure(name);
+        Node::initialise(self, &file).await;
+        let ca = self.path("ci-ca.pem");
+        fs::write(&ca, &ci.ca_pem).unwrap();
+        Server::start(self, name, &ca).await
     }
 }
