@@ -57,12 +57,11 @@ async fn task(stage: &mut Stage, cast: &mut Cast) -> Result<(), Wrong> {
         })
         .await?;
     let mut caller = Caller::connect(&cast.service).await?;
-    let words = format!("proof POST {}", cast.service);
-    let proof = job.person.plain(&words, minted.token()).await?;
-    stage
+    let proof = stage
         .line("it calls the service with a proof", "the service asked the broker, now", async {
+            let proof = job.person.plain(&format!("proof POST {}", cast.service), minted.token()).await?;
             match caller.call(minted.token(), Some(proof.trim())).await? {
-                Ok(workload) => Ok(((), format!("201 to {workload}"))),
+                Ok(workload) => Ok((proof, format!("201 to {workload}"))),
                 Err(reason) => Err(Wrong(format!("the service refused: {reason}"))),
             }
         })

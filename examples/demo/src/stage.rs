@@ -38,6 +38,8 @@ impl From<mayfly_client::Failure> for Wrong {
 pub(crate) struct Stage {
     lines: u32,
     at: &'static str,
+    /// Whether the line was as it should be: what comes before the next one is no line's.
+    passed: bool,
 }
 
 impl Stage {
@@ -55,11 +57,13 @@ impl Stage {
     ) -> Result<T, Wrong> {
         self.lines += 1;
         self.at = what;
+        self.passed = false;
         let begun = Instant::now();
         let outcome = act.await;
         let took = begun.elapsed().as_millis();
         match outcome {
             Ok((value, seen)) => {
+                self.passed = true;
                 show(&format!("  {GOOD}ok{GOOD:#} {:>2} {took:>6} ms  {what}\n", self.lines));
                 show(&format!("                    {seen} {DIM}- {proves}{DIM:#}\n"));
                 Ok(value)
@@ -77,10 +81,16 @@ impl Stage {
         show(&format!("\n{GOOD}All {lines} lines were as they should be{GOOD:#}, in {seconds:.1} s.\n"));
     }
 
-    /// The end, where a line was not.
+    /// The end, where a line was not, or the next one could not begin.
     pub(crate) fn failed(&self, wrong: &Wrong) {
-        let text = format!("line {} is not as it should be: {}\n  {}", self.lines, self.at, wrong.0);
-        let _ = writeln!(anstream::stderr(), "\n{BAD}demo:{BAD:#} {text}");
+        let _ = writeln!(anstream::stderr(), "\n{BAD}demo:{BAD:#} {}\n  {}", self.place(), wrong.0);
+    }
+
+    fn place(&self) -> String {
+        if self.passed {
+            return format!("line {} can't begin, after: {}", self.lines + 1, self.at);
+        }
+        format!("line {} is not as it should be: {}", self.lines, self.at)
     }
 }
 
@@ -98,8 +108,9 @@ mod tests {
         let mut stage = Stage::default();
         let fine = stage.line("first", "x", async { Ok((7, "seen".to_owned())) }).await;
         assert_eq!(fine.unwrap(), 7);
+        assert_eq!(stage.place(), "line 2 can't begin, after: first");
         let wrong = stage.line("second", "y", async { Err::<((), String), _>(Wrong::new("accepted")) }).await;
         assert_eq!(wrong.unwrap_err().0, "accepted");
-        assert_eq!((stage.lines, stage.at), (2, "second"));
+        assert_eq!(stage.place(), "line 2 is not as it should be: second");
     }
 }

@@ -36,7 +36,8 @@ async fn run(file: &str, api: &Api, runner: Vec<(&'static str, String)>, dir: &P
         .env_clear()
         .env("PATH", path)
         .env("HOME", dir)
-        .env("RUNNER_TEMP", dir)
+        // Each runner sets its own; the key lives there, or beside it.
+        .env(if file == "release.yml" { "RUNNER_TEMP" } else { "CI_PROJECT_DIR" }, dir.join("work"))
         .envs(["PROFILE", "INTENT", "REASON"].map(|key| (key, value(&text, key))))
         .env("API_URL", format!("{}{place}", api.origin))
         .envs(runner)
