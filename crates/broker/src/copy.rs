@@ -22,7 +22,8 @@ pub struct Content {
     pub changes: u64,
     /// The sealed keys with their version.
     pub keys: Option<(u64, Vec<u8>)>,
-    /// Every block that was not lifted, with its version.
+    /// Every block that was not lifted, with its version; of lifted ones the version alone, so that no older
+    /// copy brings them back.
     pub blocks: Vec<(Subject, Gate)>,
 }
 

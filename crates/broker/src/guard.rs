@@ -1,9 +1,11 @@
 //! The guard of the generation: looks at the store, adopts what stands, starts a new generation where the
 //! store forgot, keeps the sealed copy true.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use mayfly_domain::{DimKey, Generation, GenerationId, Reason, Refusal, UnixMillis};
+use mayfly_audit::{Kind, Outcome, Record};
+use mayfly_domain::{DimKey, Gate, Generation, GenerationId, Reason, Refusal, Subject, UnixMillis};
 use mayfly_lease::{GenerationRecord, StoreError, Survey, gate};
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -42,30 +44,33 @@ impl Broker {
             survey.risks.iter().filter(|r| !self.settings().accepted_risks.contains(r)).cloned().collect();
         self.saw(&survey);
         let known = copy.content().clone();
-        // Where another broker has begun a new generation for the new server already, that one is taken; and a
-        // server on which this broker has worked in its generation is no new one, however late it is told of.
-        let forced = self.has_server_changed()
-            && survey.generation.map(|g| g.generation) == known.generation
-            && self.worked_on() != Some(survey.identity);
         let adopted = match survey.generation {
-            _ if forced || known.is_ahead_of(&survey) => self.begin(&known, &survey).await?,
-            Some(generation) if !generation.settled => self.begin(&known, &survey).await?,
-            Some(generation) => generation,
-            None => return Ok(Standing::Holding),
+            _ if known.is_ahead_of(&survey) => self.begin(&known, &survey).await?,
+            Some(generation)
+                if generation.settled && !self.is_doubted(&known, &survey, generation).await? =>
+            {
+                generation
+            }
+            // Without a copy and a settled generation nobody here knows what would have to be carried over.
+            Some(generation) if generation.settled || known.generation.is_some() => {
+                self.begin(&known, &survey).await?
+            }
+            _ => return Ok(Standing::Holding),
         };
         store.adopt(adopted);
-        if known.generation.is_some_and(|mine| mine != adopted.generation) {
-            self.carry_over(&known).await?;
-        }
         let fresh = adopted.generation != survey.generation.map(|g| g.generation).unwrap_or_default();
+        let mut behind = None;
         if fresh || known.generation != Some(adopted.generation) || known.changes != survey.changes {
             let content = self.content(adopted, &known).await?;
             self.load_keys(&content).map_err(|e| StoreError::Corrupt(e.to_string()))?;
-            copy.replace(self.seal(), content).map_err(|e| StoreError::Unavailable(e.to_string()))?;
+            behind = copy.replace(self.seal(), content).err();
         }
         drop(copy);
         store.heartbeat(&self.settings().broker_id, self.keys().version(), ALIVE_MS).await?;
         self.server_settled(survey.identity);
+        if let Some(refusal) = behind {
+            return Ok(Standing::CopyBehind(refusal.detail));
+        }
         if survey.clock_difference_ms.unsigned_abs() > self.settings().skew_ms {
             return Ok(Standing::ClockSkew(survey.clock_difference_ms));
         }
@@ -92,40 +97,70 @@ impl Broker {
         };
         let stands = self.leases().store().begin_generation(&next, &known.carry()).await?;
         tracing::warn!(generation = %stands.generation, "the store began a new generation; older credentials are dead");
+        let mut record = Record::new(Kind::Generation, Outcome::Allowed);
+        record.detail = stands.generation.to_string();
+        self.audit().record_or_defer(record).await;
         Ok(stands)
     }
 
-    /// Carries over the blocks and keys that this broker's copy holds and a generation that another broker
-    /// began does not: a block may have been acknowledged that no other copy had yet. By version, so that
-    /// nothing older comes back.
-    async fn carry_over(&self, known: &Content) -> Result<(), StoreError> {
+    /// Whether a settled generation must not be taken over as it is: nobody knows what its server has, or it
+    /// lacks what this broker's copy holds.
+    async fn is_doubted(
+        &self,
+        known: &Content,
+        survey: &Survey,
+        found: GenerationRecord,
+    ) -> Result<bool, StoreError> {
+        if known.generation == Some(found.generation) {
+            // A server on which this broker has worked in its generation is no new one, however late it is
+            // told of.
+            return Ok(self.has_server_changed() && self.worked_on() != Some(survey.identity));
+        }
+        // Where another broker has begun a generation for the new server already, that one is taken.
+        self.leases().store().adopt(found);
+        match self.lacks(known).await {
+            Err(StoreError::ServerChanged) => Ok(true),
+            other => other,
+        }
+    }
+
+    /// Whether the generation of another broker lacks something of this one's copy: a block may have been
+    /// acknowledged, or lifted, that no other copy had yet. What was minted without it must not live on.
+    async fn lacks(&self, known: &Content) -> Result<bool, StoreError> {
         let store = self.leases().store();
+        let version = |keys: &Option<(u64, Vec<u8>)>| keys.as_ref().map_or(0, |(version, _)| *version);
+        if version(&known.keys) > version(&store.keys().await?) {
+            return Ok(true);
+        }
         let keys: Vec<DimKey> = known.blocks.iter().map(|(subject, _)| subject.key()).collect();
         let stored = store.gates(&keys).await?;
         let now = self.clock().now();
-        for ((subject, mine), stored) in known.blocks.iter().zip(&stored) {
-            let missing = gate::carried(stored.as_ref(), mine).filter(|g| g.standing_block(now).is_some());
-            if let Some(missing) = missing {
-                store.set_block(subject, missing.block).await?;
-                tracing::warn!(%subject, "a block was carried over into the new generation");
-            }
-        }
-        if let Some((version, sealed)) = &known.keys {
-            let stored = store.keys().await?.map_or(0, |(version, _)| version);
-            if *version > stored {
-                // Where somebody else was faster, the next look finds what they wrote.
-                store.put_keys(stored, *version, sealed).await?;
-            }
-        }
-        Ok(())
+        Ok(known.blocks.iter().zip(&stored).any(|((_, mine), stored)| {
+            let stands = |gate: &Gate| gate.standing_block(now).is_some();
+            gate::carried(stored.as_ref(), mine).is_some()
+                && (stands(mine) || stored.as_ref().is_some_and(stands))
+        }))
     }
 
-    /// What the copy must hold now: the store's blocks, and of keys the newer.
+    /// What the copy must hold now: the store's blocks, the versions of lifted ones as long as another copy
+    /// may bring them back, and of keys the newer.
     async fn content(&self, adopted: GenerationRecord, known: &Content) -> Result<Content, StoreError> {
         let store = self.leases().store();
         let changes = store.survey().await?.changes;
         let keys = store.keys().await?;
-        let blocks = store.blocks().await?;
+        let mut blocks = store.blocks().await?;
+        let held: BTreeSet<DimKey> = blocks.iter().map(|(subject, _)| subject.key()).collect();
+        let gone: Vec<&(Subject, Gate)> =
+            known.blocks.iter().filter(|(subject, _)| !held.contains(&subject.key())).collect();
+        let gone_keys: Vec<DimKey> = gone.iter().map(|(subject, _)| subject.key()).collect();
+        let now = self.clock().now();
+        for ((subject, mine), stored) in gone.into_iter().zip(store.gates(&gone_keys).await?) {
+            let newest = stored.filter(|gate| gate.block_version >= mine.block_version);
+            let newest = newest.unwrap_or_else(|| mine.clone());
+            if !newest.is_over(now) {
+                blocks.push((subject.clone(), newest));
+            }
+        }
         Ok(Content {
             generation: Some(adopted.generation),
             longest_life_ms: adopted.longest_life_ms,

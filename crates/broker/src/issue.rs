@@ -15,6 +15,7 @@ use mayfly_policy::{Claimed, RenewClaim};
 use crate::broker::Broker;
 use crate::call::Call;
 use crate::settings::Settings;
+use crate::standing::Standing;
 
 /// A minted or renewed token, ready to be sent.
 pub type Issued = Parts<AccessToken>;
@@ -202,9 +203,13 @@ impl Broker {
     }
 
     fn after_store_refusal(&self, refusal: &Refusal) {
-        if matches!(refusal.reason, Reason::GenerationChanged | Reason::StoreUnavailable | Reason::ClockSkew)
-        {
-            self.wake_guard();
+        match refusal.reason {
+            Reason::GenerationChanged => {
+                self.stand(Standing::Settling);
+                self.wake_guard();
+            }
+            Reason::StoreUnavailable | Reason::ClockSkew => self.wake_guard(),
+            _ => {}
         }
     }
 

@@ -17,6 +17,8 @@ pub enum Standing {
     Unsafe(Vec<String>),
     /// The clocks differ by so many ms.
     ClockSkew(i64),
+    /// The sealed copy can't be written: what others block would not outlive the store here.
+    CopyBehind(String),
     /// A new generation is being settled.
     Settling,
     /// It ends its work.
@@ -33,6 +35,7 @@ impl Standing {
             Self::Unavailable(_) => "unavailable",
             Self::Unsafe(_) => "unsafe",
             Self::ClockSkew(_) => "clock-skew",
+            Self::CopyBehind(_) => "copy-behind",
             Self::Settling => "settling",
             Self::Draining => "draining",
         }
@@ -50,18 +53,18 @@ impl Standing {
             Self::Starting | Self::Draining => (Reason::NotServing, String::new()),
             Self::Settling => (Reason::GenerationChanged, String::new()),
             Self::Holding => (Reason::StoreHolding, String::new()),
-            Self::Unavailable(why) => (Reason::StoreUnavailable, why.clone()),
+            Self::Unavailable(why) | Self::CopyBehind(why) => (Reason::StoreUnavailable, why.clone()),
             Self::Unsafe(names) => (Reason::StoreUnsafe, names.join(", ")),
             Self::ClockSkew(ms) => (Reason::ClockSkew, format!("{ms} ms")),
         };
         Err(Refusal::new(reason, detail).after(std::time::Duration::from_secs(1)))
     }
 
-    /// Refuses a revocation, block or completion only where the store can't take one: unsafe settings and
-    /// clocks do not keep anybody from ending trust.
+    /// Refuses a revocation, block or completion only where the store can't take one: unsafe settings,
+    /// clocks and a full disk do not keep anybody from ending trust.
     pub(crate) fn revoking(&self) -> Result<(), Refusal> {
         match self {
-            Self::Unsafe(_) | Self::ClockSkew(_) | Self::Draining => Ok(()),
+            Self::Unsafe(_) | Self::ClockSkew(_) | Self::CopyBehind(_) | Self::Draining => Ok(()),
             other => other.serving(),
         }
     }

@@ -64,6 +64,7 @@ async fn a_block_that_only_one_copy_holds_outlives_a_lost_store() {
     assert_eq!(b.standing(), "serving");
     a.broker.look().await;
     assert_eq!(a.standing(), "serving");
+    b.broker.look().await;
     assert_eq!(b.mint("t").await.unwrap_err().reason, Reason::Blocked);
 
     // Lifted once, it stays lifted, also at a broker whose copy is of before.
