@@ -16,6 +16,8 @@ mod settings;
 mod staff;
 mod standing;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod workers;
 
 pub use broker::{Broker, BrokerParts, LOCAL_PROOF_LABEL, Running};

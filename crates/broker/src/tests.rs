@@ -1,0 +1,18 @@
+//! The use cases in-process: brokers over a store in memory, workloads that sign their envelopes, operators
+//! and acceptors with leased certificates. No transport.
+
+mod blocks;
+mod check;
+mod config;
+mod generation;
+mod keys;
+mod mint;
+mod people;
+mod renew;
+mod revoke;
+mod site;
+mod store;
+mod sweep;
+mod tasks;
+mod view;
+mod worker;

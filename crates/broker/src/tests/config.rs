@@ -1,0 +1,152 @@
+//! The example configuration, and a rule and a profile for each case that it has not.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use mayfly_attest::raw::{RawMatch, RawTask, RawTrustRule};
+use mayfly_attest::rule::TrustRule;
+use mayfly_attest::ruleset::RuleSet;
+use mayfly_domain::{AcceptorName, Audience, GroupName, OperatorName, Owner, defaults};
+use mayfly_lease::proof::{HolderQuota, MintLimits};
+use mayfly_policy::profile::{RawProfile, RawQuota, RawToken, RawTtl, RawWorkloadQuota, TtlLimits};
+use mayfly_policy::{Engine, Profile};
+
+use super::site::{START, domain};
+use crate::{AcceptorEntry, Running, Settings};
+
+pub(super) fn settings(id: &str, audit_file: PathBuf) -> Settings {
+    let quota = |live_leases, mints_per_min, burst| HolderQuota { live_leases, mints_per_min, burst };
+    Settings {
+        trust_domain: domain(),
+        issuer: "https://mayfly.acme.internal:8443".to_owned(),
+        broker_id: id.to_owned(),
+        limits: MintLimits {
+            token_lineage: defaults::TOKEN_LINEAGE,
+            workload: quota(100, 60, 120),
+            owner: quota(10_000, 3_000, 3_000),
+            evidence_life: defaults::EVIDENCE_LIFE_MAX,
+        },
+        lineage_max: defaults::LINEAGE_MAX,
+        longest_life: defaults::LINEAGE_MAX,
+        accepted_risks: Vec::new(),
+        audit_file,
+        skew_ms: defaults::SKEW_MS,
+    }
+}
+
+pub(super) fn rules() -> RuleSet {
+    let exact = |pairs: &[(&str, &str)]| -> Vec<(String, RawMatch)> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), RawMatch::Exact((*v).to_owned()))).collect()
+    };
+    let mut payments = exact(&[
+        ("repository_owner_id", "481516"),
+        ("repository_id", "2342108"),
+        ("job_workflow_ref", "acme/payments/.github/workflows/release.yml@refs/heads/main"),
+        ("environment", "production"),
+    ]);
+    payments.push(("ref".into(), RawMatch::Prefix("refs/tags/v".into())));
+    let payments = RawTrustRule {
+        name: "payments-deploy".into(),
+        preset: Some("github-actions".into()),
+        spiffe_id: "/ci/payments/deploy".into(),
+        owners: vec!["team:payments".into(), "user:{actor_id}".into()],
+        environment: Some("production".into()),
+        matches: payments,
+        task: RawTask {
+            id: Some("gh-{run_id}-{run_attempt}".into()),
+            shared: true,
+            window: Some("30m".into()),
+            window_max: Some("2h".into()),
+        },
+        expose: vec![("ref".into(), "ref".into()), ("sha".into(), "sha".into())],
+        ..RawTrustRule::default()
+    };
+    let billing = |name: &str, project: &str, on_other_key: Option<&str>| RawTrustRule {
+        name: name.into(),
+        preset: Some("gitlab".into()),
+        spiffe_id: format!("/ci/billing/{name}"),
+        owners: vec!["team:billing".into(), "user:{user_id}".into()],
+        matches: exact(&[
+            ("namespace_id", "72"),
+            ("project_id", project),
+            ("ref", "main"),
+            ("ref_protected", "true"),
+        ]),
+        task: RawTask {
+            id: Some("gl-{job_id}".into()),
+            window: Some("30m".into()),
+            window_max: Some("1h".into()),
+            ..RawTask::default()
+        },
+        expose: vec![("ref".into(), "ref".into())],
+        on_other_key: on_other_key.map(Into::into),
+        ..RawTrustRule::default()
+    };
+    let raw = [payments, billing("report", "1042", None), billing("restart", "1043", Some("supersede"))];
+    RuleSet::new(raw.into_iter().map(|raw| TrustRule::compile(raw, &domain()).unwrap()).collect()).unwrap()
+}
+
+fn profiles() -> Vec<Profile> {
+    let token = |audience: &str, scopes: &[&str], acceptors: &str| RawToken {
+        audience: audience.into(),
+        scopes: scopes.iter().map(|s| (*s).to_owned()).collect(),
+        ttl: RawTtl { default: Some("5m".into()), max: Some("10m".into()) },
+        acceptors: acceptors.into(),
+        ..RawToken::default()
+    };
+    let base = |name: &str, integration: &str, intents: &[&str], token| RawProfile {
+        name: name.into(),
+        summary: "an example".into(),
+        kind: "token".into(),
+        integration: integration.into(),
+        owner: "team:platform".into(),
+        intents: intents.iter().map(|s| (*s).to_owned()).collect(),
+        token: Some(token),
+        ..RawProfile::default()
+    };
+    let deploy = token("https://deploy.acme.internal", &["deploy:write"], "feed");
+    let mut payments =
+        base("payments-deploy", "k8s-prod", &["deploy:payments", "rollback:payments"], deploy.clone());
+    payments.environment = Some("production".into());
+    payments.quota = RawQuota { workload: RawWorkloadQuota { live_leases: Some(5) } };
+    let ledger = token("https://ledger.acme.internal", &["ledger:read"], "online");
+    let billing = base("billing-report", "billing-ledger", &["report:billing"], ledger);
+    let bearer = RawToken {
+        binding: Some("bearer".into()),
+        bearer_reason: Some("the webhook can't prove a key".into()),
+        ..deploy
+    };
+    let bearer = base("bearer-hook", "k8s-prod", &["deploy:payments"], bearer);
+    [payments, billing, bearer].iter().map(|r| Profile::compile(r, TtlLimits::default()).unwrap()).collect()
+}
+
+pub(super) fn running() -> Running {
+    let hook = r#"@id("hook") permit (principal is Mayfly::Workload in Mayfly::Owner::"team:payments",
+        action in [Mayfly::Action::"mint", Mayfly::Action::"renew"], resource == Mayfly::Profile::"bearer-hook");"#;
+    let policies = [
+        ("payments", include_str!("../../../../config/policies/payments.cedar")),
+        ("billing", include_str!("../../../../config/policies/billing.cedar")),
+        ("operators", include_str!("../../../../config/policies/operators.cedar")),
+        ("hook", hook),
+    ]
+    .map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let operators = BTreeMap::from([
+        (OperatorName::parse("alice").unwrap(), vec![GroupName::parse("oncall").unwrap()]),
+        (OperatorName::parse("mallory").unwrap(), vec![]),
+    ]);
+    let acceptor = |name: &str, team: &str, audience: &str| {
+        let entry = AcceptorEntry {
+            owner: Owner::parse(team).unwrap(),
+            audiences: vec![Audience::parse(audience).unwrap()],
+        };
+        (AcceptorName::parse(name).unwrap(), entry)
+    };
+    Running {
+        engine: Engine::load(domain(), &policies, profiles(), operators).unwrap(),
+        acceptors: BTreeMap::from([
+            acceptor("deploy-api", "team:platform", "https://deploy.acme.internal"),
+            acceptor("ledger-api", "team:billing", "https://ledger.acme.internal"),
+        ]),
+        loaded: START,
+    }
+}
