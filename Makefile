@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 HOST    = $(shell rustc -vV | sed -n 's/^host: //p')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny bans docs bench dist install
+.PHONY: help demo test check fmt clippy doc deny bans docs bench fuzz dist install
 
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,13 @@ bench: install ## measure, print a table, write target/bench/report.json
 	@mkdir -p target/bench
 	$(CARGO) build --locked --release -p mayfly-cli --bin mayfly
 	$(TARGET)/release/mayfly bench --report target/bench/report.json
+
+# Coverage without a sanitizer works with the pinned compiler. New inputs stay in fuzz/corpus, findings in fuzz/artifacts.
+fuzz: ## run each fuzz target for FUZZ_SECONDS (10); needs `cargo install cargo-fuzz`
+	@for target in $$(sed -n 's/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml | tail -n +2); do \
+		mkdir -p "fuzz/corpus/$$target" && $(CARGO) fuzz run -s none --fuzz-dir fuzz "$$target" \
+			"fuzz/corpus/$$target" "fuzz/seeds/$$target" -- -max_total_time=$(or $(FUZZ_SECONDS),10) -max_len=4096 || exit 1; \
+	done
 
 dist: ## a release archive with its checksum in target/dist
 	$(CARGO) build --locked --release -p mayfly-cli --bin mayfly

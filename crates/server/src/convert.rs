@@ -16,7 +16,7 @@ use mayfly_proto::v1;
 use crate::listen::PeerCertificate;
 
 /// Reads an envelope; every part is bounded before anything is verified.
-pub(crate) fn envelope(wire: v1::Envelope) -> Result<Envelope, Refusal> {
+pub fn envelope(wire: v1::Envelope) -> Result<Envelope, Refusal> {
     let malformed = |what: &str| Refusal::new(Reason::EnvelopeInvalid, what).fact("problem", what);
     if wire.payload.len() > defaults::PAYLOAD_OCTETS_MAX {
         return Err(Refusal::new(Reason::TooLarge, "payload"));
@@ -33,13 +33,13 @@ pub(crate) fn envelope(wire: v1::Envelope) -> Result<Envelope, Refusal> {
 }
 
 /// Decodes the payload of an opened envelope.
-pub(crate) fn payload<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, Refusal> {
+pub fn payload<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, Refusal> {
     M::decode(bytes)
         .map_err(|_| Refusal::new(Reason::EnvelopeInvalid, "the payload is not the request of this call"))
 }
 
 /// Reads evidence; it is secret from here on.
-pub(crate) fn evidence(wire: Option<v1::Evidence>) -> Result<Evidence, Refusal> {
+pub fn evidence(wire: Option<v1::Evidence>) -> Result<Evidence, Refusal> {
     match wire.and_then(|e| e.kind) {
         Some(v1::evidence::Kind::OidcToken(token)) if token.len() <= defaults::TOKEN_OCTETS_MAX => {
             Ok(Evidence::Oidc(Secret::new(token)))
@@ -50,7 +50,7 @@ pub(crate) fn evidence(wire: Option<v1::Evidence>) -> Result<Evidence, Refusal> 
 }
 
 /// Reads what a workload claims.
-pub(crate) fn claimed(wire: &v1::MintRequest) -> Result<Claimed, Refusal> {
+pub fn claimed(wire: &v1::MintRequest) -> Result<Claimed, Refusal> {
     if wire.scopes.len() > Scopes::MAX {
         return Err(Refusal::new(Reason::TooLarge, "scopes"));
     }
@@ -80,7 +80,7 @@ pub(crate) fn ttl(secs: u32) -> Result<Option<Ttl>, Invalid> {
 }
 
 /// A subject as an operator names it.
-pub(crate) fn subject(wire: &v1::Subject, trust_domain: &TrustDomain) -> Result<Subject, Refusal> {
+pub fn subject(wire: &v1::Subject, trust_domain: &TrustDomain) -> Result<Subject, Refusal> {
     let dimension = match wire.dimension() {
         v1::Dimension::Workload => Dimension::Workload,
         v1::Dimension::Owner => Dimension::Owner,
@@ -242,7 +242,7 @@ pub(crate) fn key(info: &TokenKeyInfo) -> v1::Key {
 }
 
 /// A place in a list as an opaque text: 25 octets in hexadecimal.
-pub(crate) fn page_token(cursor: Cursor) -> String {
+pub fn page_token(cursor: Cursor) -> String {
     use std::fmt::Write as _;
     let mut out = format!("{:02x}{:016x}", cursor.partition, cursor.expires.0);
     for octet in cursor.id.as_bytes() {
@@ -252,7 +252,7 @@ pub(crate) fn page_token(cursor: Cursor) -> String {
 }
 
 /// Reads a page token.
-pub(crate) fn cursor(text: &str) -> Result<Option<Cursor>, Refusal> {
+pub fn cursor(text: &str) -> Result<Option<Cursor>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }

@@ -2,7 +2,7 @@
 
 pub mod compose;
 pub mod config;
-mod convert;
+pub mod convert;
 pub mod deadline;
 pub mod dev;
 pub mod http;

@@ -1,0 +1,26 @@
+//! Messages as they come from the network, up to the words of the domain.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use mayfly_domain::TrustDomain;
+use mayfly_proto::v1;
+use mayfly_server::convert;
+use prost::Message as _;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Ok(wire) = v1::Envelope::decode(bytes) {
+        let _ = convert::envelope(wire);
+    }
+    if let Ok(mut wire) = convert::payload::<v1::MintRequest>(bytes) {
+        let _ = convert::evidence(wire.evidence.take());
+        let _ = convert::claimed(&wire);
+    }
+    if let Ok(wire) = v1::Subject::decode(bytes) {
+        let _ = convert::subject(&wire, &TrustDomain::parse("acme.internal").unwrap());
+    }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && let Ok(Some(place)) = convert::cursor(text)
+    {
+        assert_eq!(convert::page_token(place), text.to_ascii_lowercase());
+    }
+});
