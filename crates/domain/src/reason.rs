@@ -128,7 +128,7 @@ reasons! {
     TaskEnded "TASK_ENDED" FailedPrecondition Rules false 5 "the task has ended" "start the job again: a re-run is another task";
     TaskOfAnother "TASK_OF_ANOTHER_WORKLOAD" PermissionDenied Rules false 3 "the task belongs to another workload" "use the task of this workload's own evidence";
     TaskWindow "TASK_WINDOW_ENDED" FailedPrecondition Rules false 5 "the task's window is over" "start the job again, or have its rule allow a longer window";
-    QuotaLeases "QUOTA_LEASES" ResourceExhausted Rules true 6 "the workload or owner has as many live leases as its quota allows" "release leases that are no longer needed, or wait for them to end";
+    QuotaLeases "QUOTA_LEASES" ResourceExhausted Rules true 6 "the workload or owner has as many live leases as its quota allows" "reuse credentials until they expire; an ended lease counts to its hard expiry, so ask for shorter ones";
     QuotaRate "QUOTA_RATE" ResourceExhausted Rules true 6 "the workload or owner mints faster than its quota allows" "wait for the time that the answer gives, and reuse credentials until they expire";
     LineageLimit "LINEAGE_LIMIT" FailedPrecondition Rules false 3 "the lineage is too deep or too wide" "show original evidence instead of a derived credential";
     LeaseNotFound "LEASE_NOT_FOUND" NotFound Caller false 4 "there is no such lease, or its end lies back too far" "check the lease id with: mayfly lease list";

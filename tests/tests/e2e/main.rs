@@ -17,6 +17,7 @@ mod foreign;
 mod harness;
 mod house;
 mod proofs;
+mod quotas;
 mod racing;
 mod redis_failures;
 mod reflection;

@@ -63,6 +63,57 @@ async fn a_dead_redis_is_unavailable_and_a_living_one_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_stops_in_the_middle_hands_out_nothing_and_forgets_nothing() {
+    let redis = RedisServer::start(RedisOptions::default());
+    let site = Site::on(&redis);
+    let node = site.start("one").await;
+    let alice = node.operator("alice").await;
+    let acceptor = node.acceptor("load-api").await;
+    let job = node.job(&site, &load_spec("1", "1")).await;
+    let evidence = job.evidence();
+    let lease = job.mint_with(&evidence, "load", "use:load", 0).await.unwrap().lease;
+    let impatient = alice.client.clone().patience(std::time::Duration::from_secs(2));
+    let what = Some(pb::revoke_request::What::Subject(owner("user:1")));
+    let revoke = pb::RevokeRequest { what, reason: "test".to_owned(), ..Default::default() };
+
+    redis.freeze();
+    let (minted, revoked) =
+        tokio::join!(job.mint_with(&evidence, "load", "use:load", 0), impatient.revoke(revoke.clone()));
+    for no in [refused(minted), refused(revoked)] {
+        assert!(["STORE_UNAVAILABLE", "DEADLINE"].contains(&no.as_str()), "{no}");
+    }
+    assert!(acceptor.lease(&lease).await.is_err(), "what can't be asked is not accepted");
+    redis.thaw();
+    until(async || impatient.revoke(revoke.clone()).await.ok()).await;
+    assert_eq!(acceptor.lease(&lease).await.unwrap_err(), "LEASE_REVOKED");
+    let late = job.mint_with(&evidence, "load", "use:load", 0).await;
+    assert_eq!(refused(late), "EVIDENCE_PREDATES_REVOCATION");
+    let status = async || alice.client.get_status(pb::GetStatusRequest {}).await.unwrap();
+    until(async || (status().await.open_sweeps == 0).then_some(())).await;
+    assert!(alice.leases(None).await.is_empty(), "a mint that nobody got is ended with the others");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_starts_while_redis_is_away_and_serves_when_it_is_back() {
+    let mut redis = RedisServer::start(RedisOptions::default());
+    let site = Site::on(&redis);
+    let node = site.start("one").await;
+    let alice = node.operator("alice").await.certified;
+    node.stop().await;
+    redis.kill9();
+    let node = site.start("one").await;
+    let job = node.job(&site, &load_spec("1", "1")).await;
+    assert_eq!(refused(job.mint("load", "use:load").await), "STORE_UNAVAILABLE");
+    redis.restart();
+    until(async || job.mint("load", "use:load").await.ok()).await;
+    let client =
+        mayfly_client::OperatorClient::connect(&node.target(Some(alice.files.clone()))).await.unwrap();
+    client.get_status(pb::GetStatusRequest {}).await.expect("a certificate of before is still one");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flushed_redis_keeps_keys_and_blocks_and_no_credential() {
     let redis = RedisServer::start(RedisOptions::default());
     let site = Site::on(&redis);
