@@ -94,8 +94,9 @@ pub async fn an_older_number_starts_nothing(w: World) {
 /// Of two the higher version stays; a lifted block does not come back.
 pub async fn blocks_and_keys_are_carried_by_version(w: World) {
     let subjects: Vec<_> = (1..=4).map(|n| words::subject(Dimension::Owner, n)).collect();
+    let lifted = words::subject(Dimension::Owner, 5);
     let mut gates = Vec::new();
-    for subject in &subjects[..3] {
+    for subject in subjects[..3].iter().chain([&lifted]) {
         gates.push(w.store.set_block(subject, Some(words::block(w.now(), None))).await.unwrap());
     }
     let older = gates[1].clone();
@@ -103,6 +104,9 @@ pub async fn blocks_and_keys_are_carried_by_version(w: World) {
     let mut newer = gates[2].clone();
     newer.block_version += 5;
     newer.block.as_mut().unwrap().author = "bob".to_owned();
+    let mut over = gates[3].clone();
+    over.block_version += 5;
+    over.block = None;
     assert!(w.store.put_keys(0, 3, b"stored").await.unwrap());
     let changes = w.store.survey().await.unwrap().changes;
     let carry = Carry {
@@ -111,6 +115,7 @@ pub async fn blocks_and_keys_are_carried_by_version(w: World) {
             (subjects[1].clone(), older),
             (subjects[2].clone(), newer.clone()),
             (subjects[3].clone(), gates[0].clone()),
+            (lifted.clone(), over.clone()),
         ],
         changes: changes + 10,
     };
@@ -120,6 +125,11 @@ pub async fn blocks_and_keys_are_carried_by_version(w: World) {
     blocks.sort_by_key(|(subject, _)| subject.to_string());
     let names: Vec<_> = blocks.iter().map(|(subject, _)| subject.clone()).collect();
     assert_eq!(names, [subjects[0].clone(), subjects[2].clone(), subjects[3].clone()]);
+    assert_eq!(
+        w.store.gates(&[lifted.key()]).await.unwrap(),
+        [Some(over)],
+        "nor does one lifted elsewhere stand"
+    );
     assert_eq!(blocks[1].1.block, newer.block);
     assert_eq!(blocks[1].1.block_version, newer.block_version);
     assert_eq!(w.store.keys().await.unwrap(), Some((3, b"stored".to_vec())));
