@@ -1,7 +1,8 @@
 //! gRPC and HTTPS on one port, told apart by content type, with what every call goes through: its id, its
 //! deadline, its limits and its metrics.
 //!
-//! Knows no service. What changes something runs to its end even when its caller hangs up.
+//! Knows no service. What changes something runs to its end even when its caller hangs up. A request is read
+//! whole before it takes a place in its lane, so that no slow caller keeps one from another.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use axum::Router;
 use axum::body::Body;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mayfly_domain::time::SharedClock;
-use mayfly_domain::{Deadline, Reason, Refusal};
-use tokio::time::Instant;
+use mayfly_domain::{Deadline, Reason, Refusal, defaults};
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 use tonic::{Code, Status};
@@ -27,6 +29,9 @@ use crate::listen::Peer;
 use crate::status::{reason, status};
 use crate::telemetry::Metrics;
 use mayfly_broker::RequestId;
+
+/// The most that a call's one message takes on the wire: gRPC puts 5 octets in front of it.
+const REQUEST_OCTETS_MAX: usize = defaults::MESSAGE_OCTETS_MAX + 5;
 
 /// What a listener serves. Clones serve the same.
 ///
@@ -103,27 +108,29 @@ impl App {
         }
     }
 
-    async fn grpc(
-        &self,
-        call: Call,
-        peer: &Peer,
-        mut request: Request<Body>,
-    ) -> Result<Response<Body>, Refusal> {
+    async fn grpc(&self, call: Call, peer: &Peer, request: Request<Body>) -> Result<Response<Body>, Refusal> {
         let time = allowed(request.headers(), self.0.call_timeout)?;
         if time.is_zero() {
             return Err(Reason::Deadline.into());
         }
-        let permit = self.0.limiter.admit(call.lane, caller(peer))?;
-        request.extensions_mut().insert(CallDeadline(Deadline::after(time)));
+        let (deadline, until) = (Deadline::after(time), Instant::now() + time);
+        self.0.limiter.rate(call.lane, caller(peer))?;
+        let mut request = if call.is_streamed() {
+            request
+        } else {
+            timeout_at(until, whole(request)).await.map_err(|_| Reason::Deadline)??
+        };
+        let permit = self.0.limiter.place(call.lane)?;
+        request.extensions_mut().insert(CallDeadline(deadline));
         let work = self.0.grpc.clone().oneshot(request);
         let answered = match call.lane {
-            Lane::Check => tokio::time::timeout(time, work).await.map(Ok),
+            Lane::Check => timeout_at(until, work).await.map(Ok),
             Lane::End | Lane::Mint => {
                 let work = self.0.work.spawn(async move {
                     let _permit = permit;
                     work.await
                 });
-                tokio::time::timeout(time, work).await
+                timeout_at(until, work).await
             }
         };
         match answered {
@@ -145,6 +152,20 @@ impl App {
             Err(_) => Err(Reason::Deadline.into()),
         }
     }
+}
+
+/// Reads a request to its end.
+async fn whole(request: Request<Body>) -> Result<Request<Body>, Refusal> {
+    let (head, body) = request.into_parts();
+    let read = Limited::new(body, REQUEST_OCTETS_MAX).collect().await.map_err(|e| {
+        if e.is::<LengthLimitError>() {
+            let limit = format!("{} octets", defaults::MESSAGE_OCTETS_MAX);
+            Refusal::new(Reason::TooLarge, "the request").fact("limit", limit)
+        } else {
+            Refusal::new(Reason::InputInvalid, format!("the request broke off: {e}"))
+        }
+    })?;
+    Ok(Request::from_parts(head, Body::from(read.to_bytes())))
 }
 
 fn caller(peer: &Peer) -> Caller<'_> {

@@ -41,7 +41,15 @@ impl Call {
             |(method, lane)| Self { method, lane: *lane },
         )
     }
+
+    /// Whether its caller sends a stream of messages. Every other call is one message, which is read whole
+    /// before anything is done for it.
+    pub fn is_streamed(&self) -> bool {
+        self.method == REFLECTION
+    }
 }
+
+const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 const CALLS: &[(&str, Lane)] = &[
     ("/mayfly.v1.AcceptorService/Check", Lane::Check),
@@ -68,7 +76,7 @@ const CALLS: &[(&str, Lane)] = &[
     ("/mayfly.v1.LocalService/IssueCertificate", Lane::Mint),
     ("/grpc.health.v1.Health/Check", Lane::Check),
     ("/grpc.health.v1.Health/Watch", Lane::Check),
-    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Lane::Check),
+    (REFLECTION, Lane::Check),
     ("/.well-known/jwks.json", Lane::Check),
     ("/v1/ca.pem", Lane::Check),
 ];
@@ -88,6 +96,7 @@ mod tests {
                 for method in &service.method {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     assert_eq!(Call::of(&path).method, path);
+                    assert_eq!(Call::of(&path).is_streamed(), method.client_streaming(), "{path}");
                     seen += 1;
                 }
             }

@@ -64,21 +64,39 @@ impl Limiter {
         }
     }
 
-    /// Admits a call or refuses it with the time to wait.
+    /// Admits a call by its rate, and gives it its place.
+    ///
+    /// # Errors
+    /// As [`Self::rate`] and [`Self::place`].
+    pub fn admit(&self, lane: Lane, caller: Caller<'_>) -> Result<Permit, Refusal> {
+        self.rate(lane, caller)?;
+        self.place(lane)
+    }
+
+    /// Counts a call or refuses it with the time to wait. It costs nothing to ask, so it comes before any of
+    /// the request is read.
     ///
     /// An authenticated call that ends something is always admitted.
     ///
     /// # Errors
-    /// `RATE_LIMITED`, `OVERLOADED`.
-    pub fn admit(&self, lane: Lane, caller: Caller<'_>) -> Result<Permit, Refusal> {
+    /// `RATE_LIMITED`.
+    pub fn rate(&self, lane: Lane, caller: Caller<'_>) -> Result<(), Refusal> {
         match (lane, caller) {
-            (Lane::End, Caller::Identity(_)) => {}
+            (Lane::End, Caller::Identity(_)) => Ok(()),
             (Lane::End, Caller::Address(address)) => {
-                self.endings.take(self.hasher.hash_one(network(address)))?
+                self.endings.take(self.hasher.hash_one(network(address)))
             }
-            (_, Caller::Address(address)) => self.addresses.take(self.hasher.hash_one(network(address)))?,
-            (_, Caller::Identity(id)) => self.identities.take(self.hasher.hash_one(id))?,
+            (_, Caller::Address(address)) => self.addresses.take(self.hasher.hash_one(network(address))),
+            (_, Caller::Identity(id)) => self.identities.take(self.hasher.hash_one(id)),
         }
+    }
+
+    /// Gives a call its place in its lane. A place is for work, never for waiting on the caller: it is taken
+    /// when the whole request is there.
+    ///
+    /// # Errors
+    /// `OVERLOADED`.
+    pub fn place(&self, lane: Lane) -> Result<Permit, Refusal> {
         let places = match lane {
             Lane::End => return Ok(Permit { _place: None }),
             Lane::Check => &self.checks,

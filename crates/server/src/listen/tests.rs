@@ -1,15 +1,18 @@
 mod fixture;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use mayfly_domain::{Clock as _, Reason, SystemClock};
 use rcgen::{ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 use rustls::HandshakeKind;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tonic::Code;
+use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use self::fixture::{Authority, CHECK, Fixture, MINT, OPERATOR, SHORT, limits, server};
@@ -282,6 +285,55 @@ async fn a_full_lane_sheds_with_a_wait() {
     });
     first.unwrap();
     client.call(MINT, &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_never_ends_takes_nobodys_place() {
+    let fixture = Fixture::start(server(), super::Limits { mints_in_flight: 1, ..limits() }).await;
+    let stream = fixture.tls(Arc::new(fixture.client(None, b"h2"))).await.unwrap();
+    let (mut send, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let driven = tokio::spawn(connection);
+    let request = || {
+        let request = http::Request::post(format!("https://localhost{MINT}"));
+        request.header("content-type", "application/grpc").header("grpc-timeout", "100m")
+    };
+    // Two heads without the message that they announce. Their answer comes when their own time is over, and
+    // must come to both: the first has no place that the second could lack.
+    let open = || axum::body::Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>());
+    let first = send.send_request(request().body(open()).unwrap());
+    let second = send.send_request(request().body(open()).unwrap());
+    let client = fixture.connect(None).await;
+    assert_eq!(client.call(MINT, &[]).await.unwrap().1.code(), Code::Ok);
+    for answer in [first.await.unwrap(), second.await.unwrap()] {
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        assert_eq!(reason(&status), Some(Reason::Deadline));
+    }
+    assert_eq!(client.call(MINT, &[]).await.unwrap().1.code(), Code::Ok, "and holds none afterwards");
+    assert_eq!(fixture.slow.done.load(Ordering::SeqCst), 2, "nothing was done for the others");
+    driven.abort();
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_over_the_limit_is_refused_before_anything_is_done() {
+    let fixture = Fixture::start(server(), limits()).await;
+    let stream = fixture.tls(Arc::new(fixture.client(None, b"h2"))).await.unwrap();
+    let (mut send, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let driven = tokio::spawn(connection);
+    for (octets, refused) in [(64 * 1024 + 5, None), (64 * 1024 + 6, Some(Reason::TooLarge))] {
+        let request = http::Request::post(format!("https://localhost{MINT}"))
+            .header("content-type", "application/grpc")
+            .body(http_body_util::Full::new(Bytes::from(vec![0; octets])))
+            .unwrap();
+        let answer = send.send_request(request).await.unwrap();
+        let status = Status::from_header_map(answer.headers()).unwrap();
+        assert_eq!(reason(&status), refused, "{octets}");
+    }
+    assert_eq!(fixture.slow.done.load(Ordering::SeqCst), 1);
+    driven.abort();
+    fixture.stop().await;
 }
 
 #[tokio::test]
