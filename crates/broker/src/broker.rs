@@ -22,6 +22,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use crate::call::Call;
 use crate::copy::{Content, SealedCopy};
 use crate::meter::Meter;
+use crate::recent::RecentAcceptors;
 use crate::settings::Settings;
 use crate::staff::AcceptorEntry;
 use crate::standing::Standing;
@@ -78,6 +79,7 @@ pub struct Broker {
     minter: Minter,
     tokens: TokenVerifier,
     replay: ReplayWindow,
+    acceptors: RecentAcceptors,
     audit: Audit,
     meter: Arc<dyn Meter>,
     standing: watch::Sender<Standing>,
@@ -109,6 +111,7 @@ impl Broker {
             minter: Minter::new(parts.settings.issuer.clone()),
             tokens: TokenVerifier::new(parts.settings.issuer.clone()),
             replay: ReplayWindow::default(),
+            acceptors: RecentAcceptors::default(),
             settings: parts.settings,
             clock: parts.clock,
             leases: parts.leases,
@@ -259,6 +262,10 @@ impl Broker {
 
     pub(crate) fn replay(&self) -> &ReplayWindow {
         &self.replay
+    }
+
+    pub(crate) fn recent_acceptors(&self) -> &RecentAcceptors {
+        &self.acceptors
     }
 
     pub(crate) fn meter(&self) -> &dyn Meter {

@@ -12,6 +12,7 @@ mod init;
 mod issue;
 mod meter;
 mod operate;
+mod recent;
 mod settings;
 mod staff;
 mod standing;

@@ -95,7 +95,7 @@ impl Broker {
     }
 
     /// Who calls, as an acceptor: a certificate of the right kind, of a configured acceptor, whose lease is
-    /// live now.
+    /// live now, or was within the last second and was not revoked at this broker since.
     ///
     /// # Errors
     /// `CERTIFICATE_REQUIRED`, `CERTIFICATE_NOT_ALLOWED`, or the store's refusal.
@@ -109,7 +109,10 @@ impl Broker {
                 format!("no acceptor `{name}` is configured"),
             ));
         }
-        self.live_staff(certificate, CredentialKind::Acceptor).await?;
+        if let Err(asked) = self.recent_acceptors().ask(certificate) {
+            let record = self.live_staff(certificate, CredentialKind::Acceptor).await?;
+            self.recent_acceptors().live(certificate, record.expires, self.clock().now(), asked);
+        }
         Ok(Acceptor { name })
     }
 

@@ -102,7 +102,10 @@ impl Broker {
                 author: operator.name.to_string(),
                 ticket,
             };
-            let revoked = self.leases().store().revoke(&command).await.map_err(|e| self.refused(e))?;
+            let revoked = self.leases().store().revoke(&command).await;
+            // Also after an error: it may be in force.
+            self.recent_acceptors().forget();
+            let revoked = revoked.map_err(|e| self.refused(e))?;
             self.wake_sweeper();
             record.revocation = Some(command.id.to_string());
             let copied = if blocks { self.refresh_copy().await } else { Ok(()) };
