@@ -45,10 +45,9 @@ bans:
 docs: ## write the generated pages again: docs/errors.md, docs/limits.md
 	MAYFLY_WRITE_DOCS=1 $(CARGO) test --locked -p mayfly-tests --test e2e house::generated
 
-bench: install ## measure, print a table, write target/bench/report.json
-	@mkdir -p target/bench
-	$(CARGO) build --locked --release -p mayfly-cli --bin mayfly
-	$(TARGET)/release/mayfly bench --report target/bench/report.json
+bench: install ## measure on this machine, print a table, write target/bench/report.json
+	$(CARGO) build --locked --release -p mayfly-bench
+	@$(TARGET)/release/mayfly-bench --report target/bench/report.json --disk target/bench
 
 # Coverage without a sanitizer works with the pinned compiler. New inputs stay in fuzz/corpus, findings in fuzz/artifacts.
 fuzz: ## run each fuzz target for FUZZ_SECONDS (10); needs `cargo install cargo-fuzz`

@@ -1,0 +1,216 @@
+//! A broker's directory: configuration with raised limits, 50 policies, rules, profile, operator and acceptor.
+//!
+//! Every limit that would refuse the load is raised by configuration, as an operator of a busy site would; no
+//! check is switched off.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use mayfly_standin::StandIn;
+
+use crate::Result;
+
+pub(crate) const TRUST_DOMAIN: &str = "acme.internal";
+pub(crate) const PROFILE: &str = "bench";
+pub(crate) const INTENT: &str = "deploy:bench";
+pub(crate) const OPERATOR: &str = "alice";
+pub(crate) const ACCEPTOR: &str = "bench-api";
+/// Policies that are loaded; the profile's slice holds a fifth of them, as at a site where they are about many
+/// profiles.
+pub(crate) const POLICIES: usize = 50;
+const IN_SLICE: usize = 10;
+
+/// A directory with all that a broker needs.
+#[derive(Debug, Clone)]
+pub(crate) struct Site(pub(crate) PathBuf);
+
+impl Site {
+    /// Writes it. `redis`: where the store is; none: the embedded one.
+    pub(crate) fn write(dir: PathBuf, redis: Option<&str>) -> Result<Self> {
+        let site = Self(dir);
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&site.0)?;
+        let store = redis.map(|url| format!("[store]\nurl = {url:?}\n\n")).unwrap_or_default();
+        site.put("mayfly.toml", &format!("{}{store}{LIMITS}", site.head()))?;
+        site.put("trust/bench.toml", &rule("bench", "481516", "bench"))?;
+        site.put("trust/other.toml", &rule("other", "481517", "other"))?;
+        site.put("profiles/bench.toml", PROFILE_FILE)?;
+        for n in 0..POLICIES - IN_SLICE {
+            site.put(
+                &format!("profiles/other-{n}.toml"),
+                &PROFILE_FILE.replace("\"bench\"", &format!("\"other-{n}\"")),
+            )?;
+        }
+        site.put("policies/bench.cedar", &policies())?;
+        site.put("operators/alice.toml", "name = \"alice\"\ngroups = [\"oncall\"]\n")?;
+        site.put(
+            "acceptors/bench-api.toml",
+            "name = \"bench-api\"\nowner = \"team:platform\"\naudiences = [\"https://bench.acme.internal\"]\n",
+        )?;
+        site.put_bytes("seal.key", &random()?)?;
+        site.put_bytes("ci.key", StandIn::generate()?.expose())?;
+        Ok(site)
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub(crate) fn config(&self) -> PathBuf {
+        self.path("mayfly.toml")
+    }
+
+    pub(crate) fn issuer(&self) -> Result<StandIn> {
+        Ok(StandIn::new(&mayfly_domain::Secret::new(fs::read(self.path("ci.key"))?))?)
+    }
+
+    pub(crate) fn put(&self, name: &str, text: &str) -> Result<()> {
+        self.put_bytes(name, text.as_bytes())
+    }
+
+    /// Writes a private file whole, so that nobody reads half of it.
+    fn put_bytes(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.path(name);
+        if let Some(parent) = path.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+        }
+        let next = path.with_extension("next");
+        let mut file =
+            fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+        std::io::Write::write_all(&mut file, bytes)?;
+        Ok(fs::rename(next, path)?)
+    }
+
+    fn head(&self) -> String {
+        format!(
+            "trust_domain = {TRUST_DOMAIN:?}\n\
+             public_url   = \"https://127.0.0.1:8443\"\n\
+             state_dir    = {:?}\n\n\
+             [server]\n\
+             listen         = \"127.0.0.1:0\"\n\
+             metrics_listen = \"127.0.0.1:0\"\n\n\
+             [keys]\n\
+             seal_file = {:?}\n\n\
+             [[audit.sink]]\n\
+             file    = {:?}\n\
+             reserve = \"16MiB\"\n\n",
+            self.path("state"),
+            self.path("seal.key"),
+            self.path("audit.jsonl"),
+        )
+    }
+}
+
+/// Where a file that the broker wrote appears, once.
+pub(crate) fn read(path: &Path) -> Option<String> {
+    fs::read_to_string(path).ok().filter(|text| !text.is_empty())
+}
+
+const LIMITS: &str = "[limits]
+address  = { per_second = 1_000_000, burst = 10_000_000 }
+identity = { per_second = 1_000_000, burst = 10_000_000 }
+
+[quota.workload]
+live_leases   = 1_000_000_000
+mints_per_min = 1_000_000_000
+mint_burst    = 1_000_000_000
+
+[quota.owner]
+live_leases   = 1_000_000_000
+mints_per_min = 1_000_000_000
+
+[ttl]
+token = { default = \"1h\", max = \"1h\" }
+task  = { default = \"6h\", max = \"6h\" }
+";
+
+const PROFILE_FILE: &str = "name        = \"bench\"
+summary     = \"what the load generator mints\"
+kind        = \"token\"
+integration = \"bench-prod\"
+owner       = \"team:platform\"
+environment = \"production\"
+intents     = [\"deploy:bench\", \"rollback:bench\"]
+review_by   = 2099-01-01
+
+[token]
+audience  = \"https://bench.acme.internal\"
+scopes    = [\"deploy:write\"]
+ttl       = { default = \"1h\", max = \"1h\" }
+binding   = \"dpop\"
+acceptors = \"online\"
+
+[quota.workload]
+live_leases = 1_000_000_000
+";
+
+fn rule(name: &str, organisation: &str, team: &str) -> String {
+    format!(
+        "name        = {name:?}
+preset      = \"github-actions\"
+spiffe_id   = \"/ci/{name}/{{repository_id}}\"
+owners      = [\"team:{team}\", \"user:{{actor_id}}\"]
+environment = \"production\"
+review_by   = 2099-01-01
+
+[match]
+repository_owner_id = {organisation:?}
+environment         = \"production\"
+ref                 = {{ prefix = \"refs/tags/v\" }}
+
+[task]
+id     = \"gh-{{run_id}}-{{run_attempt}}\"
+window = {{ default = \"6h\", max = \"6h\" }}
+
+[expose]
+ref = \"ref\"
+sha = \"sha\"
+"
+    )
+}
+
+/// The site's policies: those of the measured profile (one permits, one forbids, the others are asked in vain),
+/// those of other profiles, the operator's.
+fn policies() -> String {
+    let mut text = String::from(
+        "@id(\"environments-stay-apart\")
+forbid (principal is Mayfly::Workload, action, resource is Mayfly::Profile)
+when { resource.environment == \"production\" }
+unless { principal has environment && principal.environment == \"production\" };
+
+@id(\"responder\")
+permit (principal is Mayfly::Operator in Mayfly::Group::\"oncall\", action, resource);
+",
+    );
+    for n in 0..POLICIES - 2 {
+        let (profile, team) = match n {
+            0 => ("bench".to_owned(), "bench".to_owned()),
+            1 => ("bench".to_owned(), "other".to_owned()),
+            _ if n < IN_SLICE - 1 => ("bench".to_owned(), format!("team-{n}")),
+            _ => (format!("other-{}", n - (IN_SLICE - 1)), "bench".to_owned()),
+        };
+        let _ = write!(
+            text,
+            "
+@id(\"policy-{n}\")
+@max_ttl(\"1h\")
+permit (
+  principal is Mayfly::Workload in Mayfly::Owner::\"team:{team}\",
+  action in [Mayfly::Action::\"mint\", Mayfly::Action::\"renew\"],
+  resource == Mayfly::Profile::\"{profile}\"
+) when {{
+  context.claimed.intent == \"deploy:bench\" &&
+  principal.hasTag(\"ref\") && principal.getTag(\"ref\") like \"refs/tags/v*\"
+}};
+"
+        );
+    }
+    text
+}
+
+fn random() -> Result<[u8; 32]> {
+    let mut out = [0; 32];
+    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut out)?;
+    Ok(out)
+}
