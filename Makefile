@@ -14,8 +14,8 @@ help: ## list these targets
 
 demo: ## build Mayfly and play its main job: mint, check, complete, revoke, restart
 	@echo "building mayfly (some minutes the first time, seconds after that)"
-	$(CARGO) build --locked --profile demo -p mayfly-cli -p mayfly-demo --bins
-	@$(TARGET)/demo/mayfly-demo
+	$(CARGO) build --locked -p mayfly-cli -p mayfly-demo --bins
+	@$(TARGET)/debug/mayfly-demo
 
 test: install ## run every test, against a real redis-server (installed where it is missing)
 	$(CARGO) test --locked --workspace

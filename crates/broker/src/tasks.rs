@@ -132,7 +132,8 @@ impl Broker {
         outcome
     }
 
-    /// The workload's task and its leases in it.
+    /// The workload's task and what this key holds in it: evidence alone, shown by another key, tells nothing of
+    /// another job's leases.
     ///
     /// # Errors
     /// `NOT_FOUND` where nothing opened it.
@@ -216,7 +217,8 @@ impl Broker {
         let along = Some(Subject::Task(facts.task.id.clone()).key());
         let query = ListQuery { along, after: None, limit: TASK_LEASES };
         let page = self.leases().store().list(&query).await.map_err(|e| self.refused(e))?;
-        Ok(page.records.into_iter().filter(|l| l.body.workload == facts.workload).collect())
+        let own = |l: &LeaseRecord| l.body.workload == facts.workload && l.body.key == facts.key;
+        Ok(page.records.into_iter().filter(own).collect())
     }
 
     /// All that the workload's key holds in its task, however much that is.

@@ -18,7 +18,8 @@ const SWEEP_IDLE: Duration = Duration::from_secs(1);
 const KEYS_IDLE: Duration = Duration::from_secs(30);
 
 impl Broker {
-    /// Runs the workers until `shutdown` is done. A step under way is finished.
+    /// Runs the workers until `shutdown` is done. A sweep under way goes on where it was stored, at whichever broker
+    /// claims it next.
     pub async fn work(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
         tokio::pin!(shutdown);
         tokio::select! {
