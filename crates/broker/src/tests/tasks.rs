@@ -52,8 +52,10 @@ async fn a_task_is_opened_once_and_joined_by_its_own_workload() {
     let refused = node.start(&sibling, &site.token(&sibling), "rollback:payments", None).await;
     assert_eq!(why(refused), Reason::IntentNotAllowed);
     let issued = node.mint(&worker, &site.token(&worker), deploy()).await.unwrap();
-    let (task, leases) = node.look_at(&sibling, &site.token(&sibling)).await.unwrap();
+    let (task, leases) = node.look_at(&worker, &site.token(&worker)).await.unwrap();
     assert_eq!((task.state, leases.len(), leases[0].id), (TaskState::Open, 1, issued.record.id));
+    let (task, leases) = node.look_at(&sibling, &site.token(&sibling)).await.unwrap();
+    assert_eq!((task.state, leases.len()), (TaskState::Open, 0), "another key's leases are not shown");
     assert_eq!(node.audited_as("task_start").len(), 3);
 }
 
@@ -135,7 +137,9 @@ async fn a_release_ends_one_lease_or_all_of_its_key() {
     node.check(&api, &sibling, &theirs).await.unwrap();
     let (_, leases) = node.look_at(&worker, &site.token(&worker)).await.unwrap();
     let open = leases.iter().filter(|l| l.state == LeaseState::Active).count();
-    assert_eq!((leases.len(), open), (4, 1));
+    assert_eq!((leases.len(), open), (3, 0));
+    let (_, leases) = node.look_at(&sibling, &site.token(&sibling)).await.unwrap();
+    assert_eq!((leases.len(), leases[0].state), (1, LeaseState::Active));
 }
 
 #[tokio::test]
