@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cedar_policy::{Effect, Policy, PolicySet, ValidationMode, ValidationWarning, Validator};
-use mayfly_domain::{PolicyId, Ttl, text};
+use mayfly_domain::{Owner, PolicyId, SpiffeId, Ttl, text};
 use miette::Diagnostic;
 
 use crate::words::Words;
@@ -267,12 +267,42 @@ fn validate(words: &Words, rules: &mut [(&Source<'_>, usize, Option<Rule>)], err
     let result = Validator::new(words.schema.clone()).validate(&set, ValidationMode::Strict);
     for (source, offset, rule) in rules.iter_mut() {
         let Some(rule) = rule else { continue };
+        for (message, help) in misspelt(words, &rule.policy) {
+            errors.push(source.error(*offset, message, help));
+        }
         for e in result.validation_errors().filter(|e| e.policy_id() == rule.policy.id()) {
             errors.push(source.diagnosed(e, *offset));
         }
         let mut warnings = result.validation_warnings().filter(|w| w.policy_id() == rule.policy.id());
         rule.impossible = warnings.any(|w| matches!(w, ValidationWarning::ImpossiblePolicy(_)));
     }
+}
+
+/// The owners and workloads that a policy names in a spelling that no owner and no workload ever has. A
+/// `forbid` of one would silently forbid nothing.
+fn misspelt(words: &Words, policy: &Policy) -> Vec<(String, Option<String>)> {
+    let mut found = BTreeMap::new();
+    for uid in policy.entity_literals() {
+        let id: &str = uid.id().as_ref();
+        let right = if *uid.type_name() == words.owner {
+            Owner::parse(id).map(|owner| owner.to_string())
+        } else if *uid.type_name() == words.workload {
+            SpiffeId::parse(id).map(|workload| workload.to_string())
+        } else {
+            continue;
+        };
+        match right {
+            Ok(right) if right == id => {}
+            Ok(right) => {
+                let message = format!("no owner is spelt `{}`", text::shown(id));
+                found.insert(message, Some(format!("owners are lower case: `{right}`")));
+            }
+            Err(e) => {
+                found.insert(e.to_string(), None);
+            }
+        }
+    }
+    found.into_iter().collect()
 }
 
 /// The name most like `input`, where one is like it at all.

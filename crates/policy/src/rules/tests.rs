@@ -69,6 +69,25 @@ fn each_mistake_has_its_place_and_help() {
             "unexpected token",
             "",
         ),
+        (
+            "@id(\"a\")\nforbid (principal in Mayfly::Owner::\"Team:Payments\", action, resource);".into(),
+            (1, 1),
+            "no owner is spelt `Team:Payments`",
+            "`team:payments`",
+        ),
+        (
+            "@id(\"a\") forbid (principal, action, resource) when { principal in Mayfly::Owner::\"payments\" };"
+                .into(),
+            (1, 1),
+            "invalid owner `payments`",
+            "",
+        ),
+        (
+            "@id(\"a\") forbid (principal == Mayfly::Workload::\"/ci/payments\", action, resource);".into(),
+            (1, 1),
+            "invalid SPIFFE ID `/ci/payments`",
+            "",
+        ),
         (format!("@id(\"a\") {OK}; // \u{202E}"), (1, 90), "U+202E", ""),
     ] {
         let found = errors(&[&text]);
