@@ -3,6 +3,8 @@
 //! This module must never decide anything.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression as Value,
@@ -48,6 +50,23 @@ pub(crate) struct Words {
     pub(crate) task: EntityTypeName,
     pub(crate) lease: EntityTypeName,
     pub(crate) action: EntityTypeName,
+    peer: Lately<Option<IpAddr>>,
+    now: Lately<UnixMillis>,
+}
+
+/// The value made last: Cedar parses the name of an extension's function anew for each value of its type, which
+/// is a fifth of a decision, and calls of one peer or one millisecond come together.
+#[derive(Debug, Default)]
+struct Lately<K>(Mutex<Option<(K, Value)>>);
+
+impl<K: PartialEq> Lately<K> {
+    fn of(&self, key: K, make: impl FnOnce() -> Value) -> Value {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((known, value)) if *known == key => value.clone(),
+            _ => last.insert((key, make())).1.clone(),
+        }
+    }
 }
 
 impl Words {
@@ -66,6 +85,8 @@ impl Words {
             task: name("Mayfly::Task")?,
             lease: name("Mayfly::Lease")?,
             action: name("Mayfly::Action")?,
+            peer: Lately::default(),
+            now: Lately::default(),
         })
     }
 
@@ -193,13 +214,30 @@ impl Words {
             ("audience".to_owned(), text(audience)),
         ])
         .map_err(WordsError::of)?;
-        Context::from_pairs([("proven".to_owned(), proven_record(proven)?), ("claimed".to_owned(), claimed)])
-            .map_err(WordsError::of)
+        Context::from_pairs([
+            ("proven".to_owned(), self.proven_record(proven)?),
+            ("claimed".to_owned(), claimed),
+        ])
+        .map_err(WordsError::of)
+    }
+
+    fn proven_record(&self, proven: &Proven<'_>) -> Result<Value, WordsError> {
+        let text = |s: &str| Value::new_string(s.to_owned());
+        // An address that is IPv4 within IPv6 is the IPv4 one to whoever writes a policy.
+        let peer = || proven.peer.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_canonical().to_string());
+        Value::new_record([
+            ("attestation".to_owned(), text(proven.attestation)),
+            ("key".to_owned(), text(proven.key)),
+            ("peer".to_owned(), self.peer.of(proven.peer, || Value::new_ip(peer()))),
+            ("now".to_owned(), self.now.of(proven.at, || Value::new_datetime(datetime(proven.at)))),
+            ("task".to_owned(), text(proven.task)),
+        ])
+        .map_err(WordsError::of)
     }
 
     /// The context of an operator's request.
     pub(crate) fn operator_context(&self, proven: &Proven<'_>) -> Result<Context, WordsError> {
-        Context::from_pairs([("proven".to_owned(), proven_record(proven)?)]).map_err(WordsError::of)
+        Context::from_pairs([("proven".to_owned(), self.proven_record(proven)?)]).map_err(WordsError::of)
     }
 }
 
@@ -224,20 +262,6 @@ pub(crate) fn with_entities(
     more: impl IntoIterator<Item = Entity>,
 ) -> Result<Entities, WordsError> {
     base.clone().add_entities(more, None).map_err(WordsError::of)
-}
-
-fn proven_record(proven: &Proven<'_>) -> Result<Value, WordsError> {
-    let text = |s: &str| Value::new_string(s.to_owned());
-    // An address that is IPv4 within IPv6 is the IPv4 one to whoever writes a policy.
-    let peer = proven.peer.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_canonical().to_string());
-    Value::new_record([
-        ("attestation".to_owned(), text(proven.attestation)),
-        ("key".to_owned(), text(proven.key)),
-        ("peer".to_owned(), Value::new_ip(peer)),
-        ("now".to_owned(), Value::new_datetime(datetime(proven.at))),
-        ("task".to_owned(), text(proven.task)),
-    ])
-    .map_err(WordsError::of)
 }
 
 fn datetime(at: UnixMillis) -> String {
