@@ -18,6 +18,7 @@ pub(super) struct Facts {
     /// The first half of a hash of its run id and replication id.
     pub(super) identity: [u8; 16],
     major: u32,
+    loading: bool,
     aof: bool,
     fsync: Fsync,
     evicts: bool,
@@ -61,6 +62,7 @@ impl Facts {
         Self {
             identity,
             major: field("redis_version").split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0),
+            loading: field("loading") == "1" || field("async_loading") == "1",
             aof: field("aof_enabled") == "1",
             fsync,
             evicts: limited && field("maxmemory_policy") != "noeviction",
@@ -71,6 +73,12 @@ impl Facts {
     /// Whether it has all commands that the scripts use.
     pub(super) fn is_recent(&self) -> bool {
         self.major >= 7
+    }
+
+    /// Whether it still reads its data. While it does, it calls its append-only file disabled, so nothing that it
+    /// says about what it keeps may be believed.
+    pub(super) fn is_loading(&self) -> bool {
+        self.loading
     }
 
     /// Whether a server after this one has all that this one acknowledged: the deployment's replicas see to
@@ -146,6 +154,16 @@ mod tests {
         let of = |version: &str| Facts::from_info(&INFO.replace("7.0.15", version), Fsync::Always);
         assert!(of("7.0.15").is_recent() && of("10.1.0").is_recent());
         assert!(!of("6.2.14").is_recent() && !of("").is_recent());
+    }
+
+    #[test]
+    fn a_server_that_reads_its_data_is_told_apart() {
+        let loading = |lines: &str| {
+            let info = INFO.replace("aof_enabled:1", &format!("{lines}\r\naof_enabled:0"));
+            Facts::from_info(&info, Fsync::Always).is_loading()
+        };
+        assert!(loading("loading:1\r\nasync_loading:0") && loading("loading:0\r\nasync_loading:1"));
+        assert!(!loading("loading:0\r\nasync_loading:0") && !loading(""));
     }
 
     #[test]

@@ -161,6 +161,9 @@ async fn open(dialer: &Dialer, serial: u64) -> Result<(Conn, Owned), String> {
         Ok((facts, began_on))
     };
     let (facts, began_on) = greeted.await.map_err(|e: redis::RedisError| not_open(&e))?;
+    if facts.is_loading() {
+        return Err("the server reads its data".to_owned());
+    }
     if !facts.is_recent() {
         return Err("the server is older than Redis 7.0".to_owned());
     }

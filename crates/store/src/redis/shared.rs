@@ -24,6 +24,9 @@ impl RedisStore {
         let lost = |e: redis::RedisError| self.failed(lane, &conn, "survey", &e);
         let mut mux = conn.mux.clone();
         let facts = Facts::read(&mut mux).await.map_err(lost)?;
+        if facts.is_loading() {
+            return Err(StoreError::Unavailable("the server reads its data".to_owned()));
+        }
         let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut mux).await.map_err(lost)?;
         let ours = self.clock.now();
         let stored: (Option<Vec<u8>>, Option<u64>, Option<Vec<u8>>) = redis::cmd("MGET")
