@@ -138,7 +138,9 @@ impl Broker {
                 mayfly_domain::reason::Status::Unavailable | mayfly_domain::reason::Status::Internal => {
                     refusal
                 }
-                _ => Refusal::new(Reason::CertificateNotAllowed, refusal.to_string()),
+                // Its holder may know: it is revoked, or from before the store began anew.
+                _ => Refusal::new(Reason::CertificateNotAllowed, refusal.to_string())
+                    .fact("lease", refusal.reason.as_str()),
             }
         })?;
         let matches = record.body.kind == kind

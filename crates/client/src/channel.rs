@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use mayfly_domain::{Reason, Refusal, defaults};
+use mayfly_domain::time::{Clock as _, SystemClock};
+use mayfly_domain::{Reason, Refusal, UnixMillis, defaults};
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls_pki_types::pem::PemObject as _;
@@ -94,17 +95,40 @@ fn identity(
     let chain: Vec<_> = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect)
         .map_err(|e| no(cert, e.to_string()))?;
-    if chain.is_empty() {
+    let Some(leaf) = chain.first() else {
         return Err(no(cert, "holds no certificate".to_owned()));
-    }
+    };
+    unexpired(cert, leaf, SystemClock.now())?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|e| no(key, e.to_string()))?;
     Ok((chain, key))
+}
+
+/// A certificate that is over is told here: a broker would only cut the handshake, and nobody could see why.
+fn unexpired(file: &Path, leaf: &CertificateDer<'_>, now: UnixMillis) -> Result<(), Refusal> {
+    let Ok((_, leaf)) = x509_parser::parse_x509_certificate(leaf) else { return Ok(()) };
+    let ends = leaf.validity().not_after;
+    let seconds = i64::try_from(now.0 / 1_000).unwrap_or(i64::MAX);
+    if seconds < ends.timestamp() {
+        return Ok(());
+    }
+    Err(Refusal::new(Reason::CertificateRequired, "").fact("file", file.display().to_string()).fact(
+        "problem",
+        format!("the certificate ended {}", ended(seconds.saturating_sub(ends.timestamp()))),
+    ))
+}
+
+fn ended(seconds: i64) -> String {
+    match (seconds / 3_600, seconds / 60) {
+        (0, 0) => format!("{seconds} s ago"),
+        (0, minutes) => format!("{minutes} min ago"),
+        (hours, _) => format!("{hours} h ago"),
+    }
 }
 
 /// The TLS configuration for a target.
 ///
 /// # Errors
-/// `CONFIG_INVALID` where the caller's certificate or key can't be read.
+/// `CONFIG_INVALID` where the caller's certificate or key can't be read, `CERTIFICATE_REQUIRED` where it has expired.
 pub fn tls(target: &Target) -> Result<ClientConfig, Refusal> {
     let no = |e: rustls::Error| {
         Refusal::new(Reason::ConfigInvalid, "")
@@ -136,7 +160,7 @@ pub fn tls(target: &Target) -> Result<ClientConfig, Refusal> {
 /// Connects to a broker; the channel connects again by itself.
 ///
 /// # Errors
-/// `CONFIG_INVALID`, `BROKER_UNTRUSTED` or `BROKER_UNREACHABLE`.
+/// `CONFIG_INVALID`, `CERTIFICATE_REQUIRED`, `BROKER_UNTRUSTED` or `BROKER_UNREACHABLE`.
 pub async fn connect(target: &Target) -> Result<Channel, Failure> {
     let host = target.url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = target.url.port_or_known_default().unwrap_or(443);
@@ -198,5 +222,27 @@ fn unconnected(e: &tonic::transport::Error) -> Failure {
     match Unconnected::within(e) {
         Some(why) => why.into(),
         None => Failure::of(Reason::BrokerUnreachable),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Ca;
+
+    #[test]
+    fn an_expired_certificate_is_told_before_anything_is_sent() {
+        let (leaf, _) = Ca::new().leaf(&[]);
+        let ends = x509_parser::parse_x509_certificate(&leaf).unwrap().1.validity().not_after.timestamp();
+        let at = |seconds: i64| UnixMillis(u64::try_from(ends + seconds).unwrap() * 1_000);
+        let file = Path::new("alice.pem");
+        assert!(unexpired(file, &leaf, at(-1)).is_ok());
+        let refusal = unexpired(file, &leaf, at(0)).unwrap_err();
+        assert_eq!(refusal.reason, Reason::CertificateRequired);
+        for (after, words) in [(0, "0 s ago"), (90, "1 min ago"), (7_300, "2 h ago")] {
+            let refusal = unexpired(file, &leaf, at(after)).unwrap_err();
+            let told = refusal.facts.iter().any(|(_, value)| value.ends_with(words));
+            assert!(told, "{:?}", refusal.facts);
+        }
     }
 }

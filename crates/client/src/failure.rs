@@ -1,7 +1,7 @@
 //! A call that did not succeed, as the caller may know it: decoded from `google.rpc`, or found on this side.
 
 use std::borrow::Cow;
-use std::error::Error as _;
+use std::error::Error as StdError;
 use std::time::Duration;
 
 use mayfly_domain::text::is_deceptive;
@@ -170,6 +170,12 @@ impl From<Status> for Failure {
         }
         let detail = clean(status.message(), 256);
         match status.code() {
+            // The connection broke, most often because the broker refused the certificate of this side.
+            Code::Unknown if status.source().is_some_and(|e| e.is::<tonic::transport::Error>()) => {
+                let why = deepest(&status);
+                Self::of(Reason::BrokerUnreachable)
+                    .fact("detail", why.map(ToString::to_string).unwrap_or(detail))
+            }
             Code::Unavailable => Self::of(Reason::BrokerUnreachable).fact("detail", detail),
             // A deadline that passed on this side is reported by the transport as a cancellation.
             Code::DeadlineExceeded | Code::Cancelled => Self::of(Reason::Deadline),
@@ -180,6 +186,15 @@ impl From<Status> for Failure {
             code => Self::of(Reason::Internal).fact("status", format!("{code:?}")).fact("detail", detail),
         }
     }
+}
+
+/// The first cause of what a transport says.
+fn deepest(status: &Status) -> Option<&(dyn StdError + 'static)> {
+    let mut at = status.source()?;
+    while let Some(below) = at.source() {
+        at = below;
+    }
+    Some(at)
 }
 
 #[cfg(test)]
