@@ -21,7 +21,14 @@ pub(crate) struct ConfigArgs {
 impl ConfigArgs {
     /// Loads everything, or tells every mistake.
     pub(crate) fn load(&self) -> Result<Loaded, Failure> {
-        config::load(&self.config, std::env::vars()).map_err(|problems| mistakes(&problems))
+        config::load(&self.config, std::env::vars()).map_err(|problems| {
+            let failure = mistakes(&problems);
+            if self.config.exists() {
+                failure
+            } else {
+                failure.next("name the file with --config, or in MAYFLY_CONFIG")
+            }
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use mayfly_client::{
     AcceptorClient, Contexts, Env, Failure, KeyHome, OperatorClient, Source, Target, WorkloadClient,
 };
+use mayfly_domain::Reason;
 use mayfly_domain::time::SharedClock;
 
 use crate::output::Printer;
@@ -35,7 +36,11 @@ impl Session {
     /// The broker that is meant.
     pub(crate) fn target(&self) -> Result<Target, Failure> {
         let contexts = Contexts::load(&Contexts::path(&self.env)?)?;
-        Ok(contexts.target(self.context.as_deref(), &self.env)?)
+        contexts.target(self.context.as_deref(), &self.env).map_err(|refusal| {
+            let unknown = refusal.reason == Reason::NotFound;
+            let failure = Failure::from(refusal);
+            if unknown { failure.next("name a known one, or add it: mayfly context add") } else { failure }
+        })
     }
 
     /// A client with the operator's certificate of the context.

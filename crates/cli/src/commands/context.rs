@@ -112,7 +112,11 @@ impl Context {
         let mut contexts = Contexts::load(&path)?;
         match self {
             Self::List(List {}) => return list(contexts, session),
-            Self::Add(args) => add(args, &mut contexts)?,
+            Self::Add(args) => {
+                let added = format!("context {} is added", args.name);
+                add(args, &mut contexts)?;
+                session.printer.note(&added);
+            }
             Self::Use(args) => {
                 contexts.target(Some(&args.name), &session.env)?;
                 contexts.current = Some(args.name);

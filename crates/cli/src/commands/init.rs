@@ -46,6 +46,14 @@ impl View for Made {
                 ]),
             ),
             ("the CA that clients pin", Human::Text(self.ca_pem.clone())),
+            (
+                "next",
+                Human::Text(
+                    "start brokers:               mayfly server\n\
+                     a certificate for yourself:  mayfly operator issue NAME --out DIR --add-context CONTEXT\n"
+                        .to_owned(),
+                ),
+            ),
         ])
     }
 }
@@ -61,7 +69,11 @@ impl Init {
                 .map_err(|e| Failure::of(Reason::ConfigInvalid).fact("problem", e.to_string()))?;
             seal_file = path.display().to_string();
         }
-        let seal = open_seal(&settings).map_err(|e| detailed(&e))?;
+        let seal = open_seal(&settings).map_err(|e| match &settings.seal {
+            Seal::File(path) if !path.exists() => detailed(&e)
+                .next("add --generate-seal to make it, or put the seal of this store's other brokers there"),
+            _ => detailed(&e),
+        })?;
         let keys = match initialise(&settings, &seal, &session.clock).await.map_err(|e| detailed(&e))? {
             Initialised::Made(keys) => keys,
             Initialised::Already(generation) => {

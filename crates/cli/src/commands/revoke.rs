@@ -32,7 +32,7 @@ Examples:
   mayfly revoke --owner team:payments --block --for 24h --reason \"laptop stolen\" --ticket SEC-42
   mayfly revoke --integration k8s-prod --dry-run
   mayfly revoke --everything --no-block --reason \"drill\"
-  mayfly revoke show rev_0199b1c4")]
+  mayfly revoke show rev_0199b1c47e5c7aa39f2e0c6a51d2b9f0")]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Revoke {
     #[command(subcommand)]

@@ -36,7 +36,9 @@ pub(crate) enum Acceptor {
 /// On a broker's host, by somebody who can open the seal. What the operator may do is said by
 /// `operators/NAME.toml` and the policies, never by the certificate.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mayfly operator issue alice --group oncall --out ~/.config/mayfly/alice")]
+#[command(
+    after_help = "Example:\n  mayfly operator issue alice --out ~/.config/mayfly/alice --add-context prod"
+)]
 pub(crate) struct IssueOperator {
     /// The operator, as `operators/NAME.toml` names it
     name: OperatorName,
@@ -73,7 +75,7 @@ struct IssueArgs {
     /// How long it should live, at most
     #[arg(long, value_name = "LENGTH")]
     ttl: Option<Length>,
-    /// Add a context of this name with the certificate, and use it
+    /// Add a context of this name with the certificate; an operator's is used from then on
     #[arg(long, value_name = "NAME")]
     add_context: Option<String>,
     #[command(flatten)]
@@ -93,20 +95,25 @@ struct Issued {
     #[serde(skip)]
     trust_domain: String,
     context: Option<String>,
+    /// A context of a person's is used from then on, one of a service's only where it is named.
+    #[serde(skip)]
+    person: bool,
 }
 
 impl View for Issued {
     fn human(&self, now: UnixMillis) -> Human {
         let next = match &self.context {
-            Some(name) => format!("the context {name} is in use"),
+            Some(name) if self.person => format!("the context {name} is in use"),
+            Some(name) => format!("mayfly --context {name} check"),
             None => format!(
-                "mayfly context add {} --url {} --trust-domain {} --ca-file {} --cert-file {} --key-file {} --use",
+                "mayfly context add {} --url {} --trust-domain {} --ca-file {} --cert-file {} --key-file {}{}",
                 self.name,
                 self.url,
                 self.trust_domain,
                 self.ca_file.display(),
                 self.cert_file.display(),
-                self.key_file.display()
+                self.key_file.display(),
+                if self.person { " --use" } else { "" }
             ),
         };
         Human::Fields(vec![
@@ -157,6 +164,7 @@ impl IssueArgs {
     async fn issue(&self, kind: StaffKind, name: String, session: &Session) -> Outcome {
         let key = keys::generate()?;
         let ttl = self.ttl.map(|l| l.0);
+        let person = matches!(kind, StaffKind::Operator(_));
         let issued = staff::issue(&self.config.config, kind, key.spki, ttl, &session.clock)
             .await
             .map_err(|e| detailed(&e))?;
@@ -177,6 +185,7 @@ impl IssueArgs {
             url: issued.settings.public_url,
             trust_domain: issued.settings.trust_domain.to_string(),
             context: self.add_context.clone(),
+            person,
             name,
         };
         if let Some(context) = &self.add_context {
@@ -207,7 +216,9 @@ fn add_context(name: &str, issued: &Issued, session: &Session) -> Result<(), Fai
     };
     context.check(name)?;
     contexts.contexts.insert(name.to_owned(), context);
-    contexts.current = Some(name.to_owned());
+    if issued.person || contexts.current.is_none() {
+        contexts.current = Some(name.to_owned());
+    }
     Ok(contexts.save(&path)?)
 }
 

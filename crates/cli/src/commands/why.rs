@@ -7,7 +7,7 @@ use mayfly_proto::v1 as pb;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::output::{Human, View};
+use crate::output::{Human, Moment, View};
 use crate::session::{Outcome, Session};
 
 /// Show why a request was answered as it was
@@ -48,7 +48,10 @@ fn lines(text: &mut String, path: &str, value: &Value) {
         }
         Value::Null => {}
         leaf => {
-            let shown = leaf.as_str().map_or_else(|| leaf.to_string(), str::to_owned);
+            let (path, shown) = match (path.strip_suffix("_ms"), leaf.as_u64()) {
+                (Some(name), Some(at)) => (name, Moment(at).text()),
+                _ => (path, leaf.as_str().map_or_else(|| leaf.to_string(), str::to_owned)),
+            };
             let shown = mayfly_client::failure::clean(&shown, 4_096);
             text.push_str(&format!("{:28}  {shown}\n", mayfly_client::failure::clean(path, 128)));
         }
@@ -58,11 +61,15 @@ fn lines(text: &mut String, path: &str, value: &Value) {
 impl Why {
     pub(crate) async fn run(self, session: &Session) -> Outcome {
         let call = pb::WhyRequest { request: self.request.clone() };
-        let answer = session.operator().await?.why(call).await?;
+        let elsewhere = |failure: Failure| {
+            failure.next("another broker may have answered it: ask there, or search its audit file")
+        };
+        let answer = match session.operator().await?.why(call).await {
+            Err(failure) if failure.is(Reason::NotFound) => return Err(elsewhere(failure)),
+            answer => answer?,
+        };
         if answer.records.is_empty() {
-            return Err(Failure::of(Reason::NotFound)
-                .fact("request", self.request)
-                .next("another broker may have answered it: ask there, or search its audit file"));
+            return Err(elsewhere(Failure::of(Reason::NotFound).fact("request", self.request)));
         }
         let parsed =
             |record: &String| serde_json::from_str(record).unwrap_or_else(|_| Value::from(record.as_str()));
@@ -81,7 +88,9 @@ mod tests {
         let record =
             serde_json::json!({"reason": "BLOCKED", "who": {"owners": ["a", "b\u{1b}"]}, "none": null});
         lines(&mut text, "", &record);
+        lines(&mut text, "", &serde_json::json!({"time_ms": 1_500}));
         let rows: Vec<Vec<_>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
-        assert_eq!(rows, [["reason", "BLOCKED"], ["who.owners.0", "a"], ["who.owners.1", "b\\u{1b}"]]);
+        assert_eq!(rows[..3], [["reason", "BLOCKED"], ["who.owners.0", "a"], ["who.owners.1", "b\\u{1b}"]]);
+        assert_eq!(rows[3], ["time", "1970-01-01T00:00:01.500Z"]);
     }
 }

@@ -1,9 +1,15 @@
-//! Rows under headers, without borders, so that they can be cut and searched.
+//! Rows under headers, without borders, so that they can be cut and searched; on a narrow terminal a block for each,
+//! so that an id can be copied.
 
 use std::io::IsTerminal as _;
 
 use comfy_table::ContentArrangement;
 use mayfly_client::failure::clean;
+
+/// Spaces after a column.
+const GAP: usize = 2;
+/// The least width that a column beside the first one can be read at.
+const COLUMN_MIN: usize = 12;
 
 /// Many things of one kind.
 pub(crate) struct Table {
@@ -23,9 +29,34 @@ impl Table {
         Self { headers: headers.to_vec(), rows, empty }
     }
 
+    /// Whether a terminal of this width would break what people copy: the rows do not fit, and beside a whole
+    /// first column the others would be left with next to nothing.
+    fn is_cramped(&self, width: usize) -> bool {
+        let widest = |n: usize| {
+            let cells = self.rows.iter().filter_map(|row| row.get(n)).map(|cell| cell.chars().count());
+            cells.chain(self.headers.get(n).map(|h| h.len())).max().unwrap_or_default() + GAP
+        };
+        let all: usize = (0..self.headers.len()).map(widest).sum();
+        let others = self.headers.len().saturating_sub(1);
+        all > width + GAP && width.saturating_sub(widest(0)) < others * COLUMN_MIN
+    }
+
+    /// One line for each cell, and an empty line between the rows.
+    fn stacked(&self) -> String {
+        let widest = self.headers.iter().map(|h| h.len()).max().unwrap_or_default();
+        let row = |row: &Vec<String>| -> String {
+            let filled = self.headers.iter().zip(row).filter(|(_, cell)| !cell.is_empty());
+            filled.map(|(name, cell)| format!("{name:widest$}  {cell}\n")).collect()
+        };
+        self.rows.iter().map(row).collect::<Vec<_>>().join("\n")
+    }
+
     pub(super) fn rendered(&self, width: Option<u16>) -> String {
         if self.rows.is_empty() {
             return format!("{}\n", self.empty);
+        }
+        if width.is_some_and(|width| self.is_cramped(usize::from(width))) {
+            return self.stacked();
         }
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::NOTHING);

@@ -62,3 +62,16 @@ fn fields_are_aligned_and_empty_ones_left_out() {
     let fields = vec![("lease", "1".to_owned()), ("owner", String::new()), ("expires", "2\n".to_owned())];
     assert_eq!(rendered(&Human::Fields(fields), None), "lease    1\nexpires  2\\u{a}\n");
 }
+
+#[test]
+fn a_narrow_terminal_never_breaks_an_id() {
+    let id = "0199b1c4-7e5c-7aa3-9f2e-0c6a51d2b9f0";
+    let workload = "spiffe://acme.internal/ci/payments/deploy";
+    let row =
+        [id.to_owned(), "team:payments".to_owned(), String::new(), workload.to_owned(), "in 4m".to_owned()];
+    let table =
+        Table::new(["lease", "owners", "task", "workload", "expires"], [row.clone(), row], "no leases");
+    let want = format!("lease     {id}\nowners    team:payments\nworkload  {workload}\nexpires   in 4m\n");
+    assert_eq!(table.rendered(Some(80)), format!("{want}\n{want}"));
+    assert_eq!(table.rendered(Some(200)).lines().count(), 3, "where it fits, a thing stays on its line");
+}
