@@ -75,7 +75,7 @@ Examples:
     mayfly why 0199b1c4-7e5c-7aa3-9f2e-0c6a51d2b9f0
 
 Exit codes: 0 ok, 2 usage, 3 denied, 4 not found, 5 revoked or blocked, 6 quota, 7 unavailable (try
-again), 8 incomplete, 64 configuration.";
+again), 64 configuration.";
 
 /// What every command takes.
 #[derive(Debug, Args)]

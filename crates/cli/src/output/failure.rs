@@ -20,7 +20,6 @@ const fn headline(exit_code: u8) -> &'static str {
         5 => "ended",
         6 => "quota",
         7 => "unavailable",
-        8 => "incomplete",
         64 => "configuration",
         _ => "failed",
     }
