@@ -59,7 +59,7 @@ pub async fn compose(
     clock: &SharedClock,
 ) -> Result<Composed, Refusal> {
     let Loaded { settings, rules, engine, acceptors, .. } = loaded;
-    private_directory(&settings.state_dir)?;
+    state_directory(&settings.state_dir)?;
     let seal = open_seal(&settings)?;
     let copy = SealedCopy::open(&settings.state_dir, &seal)?;
     let store = open_store(&settings, clock).await?;
@@ -162,14 +162,36 @@ pub fn audit_file(settings: &config::Settings) -> PathBuf {
     settings.audit.file.clone().unwrap_or_else(|| settings.state_dir.join(AUDIT_FILE))
 }
 
-/// Makes a directory that only this user enters.
+/// Makes a directory that only this user enters. One that is there already stays as it is.
 pub(crate) fn private_directory(path: &Path) -> Result<(), Refusal> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|e| {
-        let what = format!("{}: {e}", path.display());
-        Refusal::new(Reason::ConfigInvalid, what.clone()).fact("problem", what)
-    })
+    made.map_err(|e| unfit(path, &e))
+}
+
+/// Makes the state directory, or refuses one that others may write to: whoever replaces the store's file or
+/// removes the sealed copy undoes revocations and blocks.
+///
+/// # Errors
+/// `CONFIG_INVALID` names the directory.
+pub(crate) fn state_directory(path: &Path) -> Result<(), Refusal> {
+    use std::os::unix::fs::PermissionsExt as _;
+    private_directory(path)?;
+    let mode = std::fs::metadata(path).map_err(|e| unfit(path, &e))?.permissions().mode() & 0o7777;
+    if mode & 0o002 == 0 {
+        return Ok(());
+    }
+    Err(unfit(
+        path,
+        &format!(
+            "has mode {mode:o}: everybody may write there; take a directory below it, or `chmod o-w` it"
+        ),
+    ))
+}
+
+fn unfit(path: &Path, why: &dyn std::fmt::Display) -> Refusal {
+    let what = format!("{}: {why}", path.display());
+    Refusal::new(Reason::ConfigInvalid, what.clone()).fact("problem", what)
 }
 
 async fn key_set(store: &dyn LeaseStore, copy: &SealedCopy, seal: &Seal) -> Result<KeySet, Refusal> {
@@ -269,8 +291,9 @@ pub(crate) fn longest_life(settings: &config::Settings) -> mayfly_domain::Ttl {
 mod tests {
     use std::sync::Arc;
 
-    use mayfly_domain::SystemClock;
+    use mayfly_domain::{Reason, SystemClock};
 
+    use super::state_directory;
     use crate::dev::{Dev, Options};
 
     #[tokio::test]
@@ -285,5 +308,25 @@ mod tests {
         let again = start().await;
         assert_eq!(again.bound().broker().keys().ca_pem(), &anchor);
         assert!(options.dir.join("state/copy.sealed").exists());
+    }
+
+    #[test]
+    fn a_state_directory_that_everybody_may_write_to_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let mode = |mode: u32| std::fs::set_permissions(&state, std::fs::Permissions::from_mode(mode));
+        state_directory(&state).unwrap();
+        assert_eq!(std::fs::metadata(&state).unwrap().permissions().mode() & 0o777, 0o700);
+        for fit in [0o755, 0o2770] {
+            mode(fit).unwrap();
+            state_directory(&state).unwrap();
+        }
+        for unfit in [0o777, 0o1777, 0o702] {
+            mode(unfit).unwrap();
+            let refusal = state_directory(&state).unwrap_err();
+            assert_eq!(refusal.reason, Reason::ConfigInvalid);
+            assert!(refusal.to_string().contains("chmod"), "{refusal}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Reason, Refusal};
 use mayfly_mint::{KeySet, Seal};
 
-use crate::compose::{longest_life, open_store, private_directory};
+use crate::compose::{longest_life, open_store, state_directory};
 use crate::config::Settings;
 
 /// What an initialisation came to.
@@ -25,7 +25,7 @@ pub async fn initialise(
     seal: &Seal,
     clock: &SharedClock,
 ) -> Result<Initialised, Refusal> {
-    private_directory(&settings.state_dir)?;
+    state_directory(&settings.state_dir)?;
     let store = open_store(settings, clock).await?;
     let longest = longest_life(settings);
     let made = mayfly_broker::initialise(
