@@ -5,15 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use mayfly_audit::{Kind, Outcome, Record};
+use futures::future::join_all;
+use mayfly_audit::{Kind, Outcome, Record, Stored};
 use mayfly_domain::LeaseId;
 use mayfly_lease::sweep::{CLAIM_MS, SweepStep, step};
+
+use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
 use crate::guard::TICK;
 
 /// How often the sweeper looks for jobs that nobody here started.
 const SWEEP_IDLE: Duration = Duration::from_secs(1);
+/// How many leases one audit record of a sweep names.
+const RECORD_LEASES: usize = 100;
 /// How often keys are looked at.
 const KEYS_IDLE: Duration = Duration::from_secs(30);
 
@@ -65,10 +70,13 @@ impl Broker {
             }
         };
         self.open_sweeps().fetch_add(1, Ordering::Relaxed);
+        let mut records = Vec::new();
         let swept = loop {
             match step(store.as_ref(), job).await {
                 Ok(SweepStep { job: next, ended }) => {
-                    self.swept(&next.id.to_string(), &ended).await;
+                    // The last step's records are written while this one ran.
+                    join_all(std::mem::take(&mut records)).await;
+                    records = self.swept(&next.id.to_string(), &ended);
                     if next.done {
                         tracing::info!(revocation = %next.id, ended = next.ended, "sweep complete");
                         break true;
@@ -83,20 +91,23 @@ impl Broker {
                 }
             }
         };
+        join_all(records).await;
         self.open_sweeps().fetch_sub(1, Ordering::Relaxed);
         swept
     }
 
-    async fn swept(&self, revocation: &str, ended: &[LeaseId]) {
-        if ended.is_empty() {
-            return;
-        }
+    /// Hands a step's audit records in; each future is done when its record is kept.
+    fn swept(&self, revocation: &str, ended: &[LeaseId]) -> Vec<JoinHandle<Stored>> {
         self.meter().swept(u64::try_from(ended.len()).unwrap_or(u64::MAX));
-        let mut record = Record::new(Kind::Sweep, Outcome::Allowed);
-        record.revocation = Some(revocation.to_owned());
-        record.count = u64::try_from(ended.len()).ok();
-        record.leases = ended.to_vec();
-        self.audit().record_or_defer(record).await;
+        let record = |leases: &[LeaseId]| {
+            let mut record = Record::new(Kind::Sweep, Outcome::Allowed);
+            record.revocation = Some(revocation.to_owned());
+            record.count = u64::try_from(leases.len()).ok();
+            record.leases = leases.to_vec();
+            let audit = self.audit().clone();
+            tokio::spawn(async move { audit.record_or_defer(record).await })
+        };
+        ended.chunks(RECORD_LEASES).map(record).collect()
     }
 
     async fn old_keys(&self) {

@@ -27,6 +27,14 @@ struct Act {
     reason: Option<TaskReason>,
 }
 
+/// A block's end, for the audit record.
+pub(super) fn block_words(block: &Block) -> String {
+    match block.until {
+        Some(until) => format!("a block until {} ms", until.0),
+        None => "a block without an end".to_owned(),
+    }
+}
+
 impl Broker {
     /// Sets a block: from now on no mint for the subject.
     ///
@@ -80,6 +88,7 @@ impl Broker {
         record.operator = Some(operator.name.clone());
         record.subject = Some(named.subject.clone());
         record.reason_text = act.reason;
+        record.detail = block.as_ref().map(block_words).unwrap_or_default();
         let outcome = async {
             self.revoking()?;
             self.permit(call, operator, act.action, Target::Subject(named.subject.clone()))?;

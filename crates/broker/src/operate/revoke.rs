@@ -8,6 +8,7 @@ use mayfly_lease::job::ExposureCount;
 use mayfly_lease::{Job, JobId, JobTarget, LeaseRecord, RevokeCommand, RevokeWhat, TaskRecord};
 use mayfly_policy::{OperatorAction, Target};
 
+use super::block::block_words;
 use super::list::{ListInput, lease_target};
 use super::names::Named;
 use crate::broker::Broker;
@@ -94,7 +95,10 @@ impl Broker {
             if dry_run {
                 return self.dry_run(input).await;
             }
-            let blocks = matches!(&what, RevokeWhat::Subject { block: Some(_), .. });
+            let block = match &what {
+                RevokeWhat::Subject { block: Some(block), .. } => Some(block_words(block)),
+                _ => None,
+            };
             let command = RevokeCommand {
                 id: JobId::new(self.clock().now(), &random()),
                 what,
@@ -108,11 +112,11 @@ impl Broker {
             let revoked = revoked.map_err(|e| self.refused(e))?;
             self.wake_sweeper();
             record.revocation = Some(command.id.to_string());
-            let copied = if blocks { self.refresh_copy().await } else { Ok(()) };
+            let copied = if block.is_some() { self.refresh_copy().await } else { Ok(()) };
             let acknowledged = self.clock().now();
             let mut done = record.clone();
-            if blocks {
-                done.detail = "with a block".to_owned();
+            if let Some(block) = block {
+                done.detail = block;
             }
             // It is in force whether or not it is acknowledged.
             let audit = self.audit().record_or_defer(done).await;
