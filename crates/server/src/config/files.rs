@@ -3,9 +3,12 @@
 //! A symbolic link is followed where it leads to a place inside (mounted volumes are made of such links)
 //! and refused where it leads out.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::problem::Problem;
 use super::reader::Notes;
@@ -30,7 +33,10 @@ pub struct Source {
 /// It can't be read, is no regular file, is too large or is not UTF-8.
 pub fn read_file(file: &Path) -> Result<Source, Problem> {
     let no = |message: String| Problem::of_file(file, message);
-    let open = File::open(file).map_err(|e| no(format!("can't be read: {e}")))?;
+    // Opening a pipe would wait for a writer, for ever: reloads and a start would hang.
+    let flags = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
+    let open = OpenOptions::new().read(true).custom_flags(flags).open(file);
+    let open = open.map_err(|e| no(format!("can't be read: {e}")))?;
     let meta = open.metadata().map_err(|e| no(format!("can't be read: {e}")))?;
     if !meta.is_file() {
         return Err(no("is not a regular file".to_owned()));
@@ -146,6 +152,12 @@ mod tests {
         assert!(read_file(&file).unwrap_err().message.contains("larger"));
         fs::write(&file, b"a\nb\n\xff").unwrap();
         assert_eq!(read_file(&file).unwrap_err().line, 3);
+        let pipe = dir.path().join("pipe.toml");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        assert!(
+            read_file(&pipe).unwrap_err().message.contains("regular"),
+            "and it must not wait for a writer"
+        );
         assert!(read_directory(dir.path(), Path::new("none"), "toml", &Notes::default()).is_empty());
     }
 }
