@@ -291,6 +291,29 @@ async fn brokers_and_keys_are_shared() {
     assert_eq!((survey.keys_version, survey.changes), (Some(2), 2));
 }
 
+/// What another client of the same Redis wrote over a block is no reason to mint.
+#[tokio::test]
+async fn a_gate_that_is_none_of_ours_refuses() {
+    let (server, store) = ready(RedisOptions::default()).await;
+    store.set_block(&Subject::Owner(owner()), Some(block())).await.unwrap();
+    let gate = [b"mf:f:{d".as_slice(), &Subject::Owner(owner()).key().0, b"}"].concat();
+    let mut admin = server.admin();
+    let good: Vec<u8> = ::redis::cmd("GET").arg(&gate).query(&mut admin).unwrap();
+    let altered = |at: usize, to: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = to;
+        bytes
+    };
+    // Version, whether it blocks, the fence's highest octet; then too little of everything.
+    for bad in [altered(0, 2), altered(1, 255), altered(2, 1), vec![1; 10], b"x".to_vec(), vec![]] {
+        ::redis::cmd("SET").arg(&gate).arg(&bad).query::<()>(&mut admin).unwrap();
+        let refused = store.mint(&mint(1)).await;
+        assert!(matches!(refused, Err(mayfly_lease::StoreError::Corrupt(_))), "{bad:?}: {refused:?}");
+    }
+    ::redis::cmd("SET").arg(&gate).arg(&good).query::<()>(&mut admin).unwrap();
+    assert_eq!(no(store.mint(&mint(1)).await), No::Blocked(1));
+}
+
 /// Redis itself forgets what is over: only what must stay has no end.
 #[tokio::test]
 async fn what_ends_has_an_end_in_redis() {

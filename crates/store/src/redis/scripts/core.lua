@@ -48,8 +48,9 @@ end
 -- The fence that stands in a gate; nil for none.
 local function fence_of(gate)
   if not gate then return nil end
-  local version, _, fence, ends = unp('>BBI8I8', gate)
+  local version, blocked, fence, ends = unp('>BBI8I8', gate)
   if version ~= 1 then error('gate: unknown version') end
+  if blocked > 1 or fence > FENCE_MAX then error('gate: none of ours') end
   if fence ~= 0 and now < ends then return fence end
 end
 
