@@ -8,6 +8,7 @@ COPY crates crates
 COPY config config
 COPY tests tests
 COPY examples examples
+COPY bench bench
 RUN cargo build --locked --release -p mayfly-cli --bin mayfly
 RUN mkdir -p /out/state /out/log && cp target/release/mayfly /out/mayfly
 
