@@ -200,6 +200,15 @@ impl TrustRule {
         SpiffeId::new(&self.trust_domain, fixed.literal_start()).ok()
     }
 
+    /// Whether evidence for this rule could make a workload that is meant to be `other`'s: by a claim of another
+    /// issuer, or by a claim where the other's name is fixed.
+    pub fn could_take_workload_of(&self, other: &Self) -> bool {
+        let claims = |rule: &Self| rule.spiffe_id.claims().next().is_some();
+        claims(self)
+            && (self.issuer.url != other.issuer.url || !claims(other))
+            && self.spiffe_id.can_meet(&other.spiffe_id)
+    }
+
     /// Makes workload, owners, task and tags of evidence that the rule accepts.
     ///
     /// # Errors

@@ -129,6 +129,15 @@ impl RuleSet {
                     format!("accepts every token that `{}` accepts: those will be ambiguous", other.name());
                 out.push((rule.name().clone(), FieldError::new("match", message)));
             }
+            let takes =
+                |other: &&TrustRule| other.name() != rule.name() && rule.could_take_workload_of(other);
+            for other in self.rules.iter().filter(takes) {
+                let message = format!(
+                    "its claims can name a workload of `{}`: put a path segment of its own in front of them",
+                    other.name()
+                );
+                out.push((rule.name().clone(), FieldError::new("spiffe_id", message)));
+            }
         }
         out
     }

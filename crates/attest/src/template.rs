@@ -109,6 +109,23 @@ impl Template {
         }
     }
 
+    /// Whether some claims make of this template a path that others make of `other`. Claims never hold a `/`, so
+    /// segments are compared one by one; where both ends of two segments fit, they are said to be able to meet.
+    pub fn can_meet(&self, other: &Self) -> bool {
+        let (a, b) = (self.outline(), other.outline());
+        let (a, b): (Vec<&str>, Vec<&str>) = (a.split('/').collect(), b.split('/').collect());
+        a.len() == b.len() && a.iter().zip(&b).all(|(a, b)| segments_can_meet(a, b))
+    }
+
+    /// The template with `*`, which no path holds, for each claim.
+    fn outline(&self) -> String {
+        let part = |p: &Part| match p {
+            Part::Literal(text) => text.clone(),
+            Part::Claim { .. } => "*".to_owned(),
+        };
+        self.parts.iter().map(part).collect()
+    }
+
     /// Fills the template.
     ///
     /// # Errors
@@ -154,6 +171,23 @@ impl Template {
         }
         Ok(out)
     }
+}
+
+fn segments_can_meet(a: &str, b: &str) -> bool {
+    let fit = |(x, y): (&str, &str), ends: fn(&str, &str) -> bool| ends(x, y) || ends(y, x);
+    match (a.split_once('*'), b.split_once('*')) {
+        (None, None) => a == b,
+        (Some((start, _)), None) => b.starts_with(start) && b.ends_with(last(a)),
+        (None, Some((start, _))) => a.starts_with(start) && a.ends_with(last(b)),
+        (Some((x, _)), Some((y, _))) => {
+            fit((x, y), |x, y| x.starts_with(y)) && fit((last(a), last(b)), |x, y| x.ends_with(y))
+        }
+    }
+}
+
+/// What follows the last claim of an outline's segment.
+fn last(segment: &str) -> &str {
+    segment.rsplit('*').next().unwrap_or_default()
 }
 
 /// Whether a name is one that templates and matches may use.
@@ -255,6 +289,26 @@ mod tests {
         let mut list = claims(&[]);
         list.insert("r".into(), ClaimValue::List(vec!["a".into()]));
         assert!(Template::parse("/{r}").unwrap().fill(&list).is_err());
+    }
+
+    #[test]
+    fn templates_that_can_make_one_path_are_known() {
+        let t = |text: &str| Template::parse(text).unwrap();
+        for (a, b, meet) in [
+            ("/robots/{name}", "/robots/admin", true),
+            ("/robots/{name}", "/robots/{job}", true),
+            ("/ci/{a}-{b}/x", "/ci/p-q/x", true),
+            ("/ci/p{a}", "/ci/{b}q", true),
+            ("/robots/admin", "/robots/admin", true),
+            ("/robots/{name}", "/robots/a/b", false),
+            ("/robots/{name}", "/people/admin", false),
+            ("/robots/x-{name}", "/robots/admin", false),
+            ("/robots/{name}-x", "/robots/admin", false),
+            ("/ci/p{a}", "/ci/q{b}", false),
+            ("/robots/admin", "/robots/other", false),
+        ] {
+            assert_eq!((t(a).can_meet(&t(b)), t(b).can_meet(&t(a))), (meet, meet), "{a} {b}");
+        }
     }
 
     fn value() -> impl Strategy<Value = String> {

@@ -376,6 +376,22 @@ fn evidence_lives_as_long_as_the_rule_allows() {
 }
 
 #[test]
+fn a_rule_whose_claims_can_name_anothers_workload_is_warned_of() {
+    let warned = |payments_id: &str, gitlab_id: &str| -> Vec<String> {
+        let (mut a, mut b) = (payments(), gitlab());
+        (a.spiffe_id, b.spiffe_id) = (payments_id.into(), gitlab_id.into());
+        let set = RuleSet::new(vec![compile(a), compile(b)]).unwrap();
+        let taking = set.lint(UnixMillis(0)).into_iter().filter(|(_, e)| e.message.contains("workload of"));
+        taking.map(|(rule, e)| format!("{rule} {}", e.key)).collect()
+    };
+    let gitlab = gitlab().name;
+    assert_eq!(warned("/ci/payments/deploy", "/ci/{job_id}/deploy"), [format!("{gitlab} spiffe_id")]);
+    assert_eq!(warned("/ci/{run_id}", "/ci/{job_id}").len(), 2, "both ways between two issuers");
+    assert!(warned("/ci/payments/deploy", "/ci/payments/deploy").is_empty(), "what both files say is meant");
+    assert!(warned("/gh/{run_id}", "/gl/{job_id}").is_empty());
+}
+
+#[test]
 fn exactly_one_rule_accepts() {
     let rename = |mut raw: RawTrustRule, name: &str| {
         raw.name = name.into();
