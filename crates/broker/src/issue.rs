@@ -35,7 +35,6 @@ impl Broker {
         let timer = self.timer("mint");
         let mut record = self.record(call, Kind::Mint);
         record.profile = Some(claimed.profile.clone());
-        record.reason_text.clone_from(&claimed.reason);
         let outcome = self.mint_audited(call, opened, evidence, claimed, &mut record).await;
         self.settle(timer, record, outcome).await
     }
@@ -51,6 +50,8 @@ impl Broker {
         self.serving()?;
         let attested = self.attest(call, opened, evidence).await?;
         self.attested(record, attested.facts());
+        // Words of somebody whom no evidence stands for would fill the audit file with whatever they like.
+        record.reason_text.clone_from(&claimed.reason);
         let authorized = self.running().engine.mint(attested, claimed)?;
         record.policies.clone_from(&authorized.grant().decided_by);
         record.intent = Some(authorized.grant().intent.clone());

@@ -53,11 +53,11 @@ impl Broker {
         let timer = self.timer("task_start");
         let mut record = self.record(call, Kind::TaskStart);
         record.intent.clone_from(&intent);
-        record.reason_text.clone_from(&reason);
         let outcome = async {
             self.serving()?;
             let attested = self.attest(call, opened, evidence).await?;
             self.attested(&mut record, attested.facts());
+            record.reason_text.clone_from(&reason);
             let facts = self.running().engine.own_task(attested).into_grant();
             let mut plan = task_plan(&facts, None, window, &self.settings().limits);
             plan.body.intent = intent;

@@ -37,13 +37,19 @@ permit (principal is Mayfly::Workload, action in [Mayfly::Action::"mint", Mayfly
 permit (principal is Mayfly::Operator in Mayfly::Group::"oncall", action, resource);
 "#;
 
-/// Every token is the robot's; its text is its hash.
+/// A token that is nobody's.
+pub(crate) const NOBODYS: &str = "nobody's";
+
+/// Every token but one is the robot's; its text is its hash.
 struct Believer;
 
 #[async_trait]
 impl Attestor for Believer {
     async fn verify(&self, evidence: &Evidence, now: UnixMillis) -> Result<Verified, Refusal> {
         let Evidence::Oidc(token) = evidence;
+        if token.expose() == NOBODYS {
+            return Err(mayfly_domain::Reason::IssuerUnknown.into());
+        }
         let text = |t: &str| ClaimValue::Text(t.to_owned());
         Ok(Verified {
             kind: "oidc",
@@ -207,7 +213,7 @@ impl Node {
         let claimed = Claimed {
             profile: "deploy".parse().unwrap(),
             intent: None,
-            reason: None,
+            reason: Some("said by its caller".parse().unwrap()),
             ttl: None,
             scopes: mayfly_domain::Scopes::default(),
         };

@@ -105,6 +105,20 @@ async fn what_is_not_audited_does_not_leave_and_ends_nothing_that_did() {
 }
 
 #[tokio::test]
+async fn words_count_only_where_evidence_stands_for_them() {
+    let site = Site::new().await;
+    let node = site.broker("a").await;
+    node.mint("t").await.unwrap();
+    assert_eq!(node.mint(bench::NOBODYS).await.unwrap_err().reason, Reason::IssuerUnknown);
+    let audit = std::fs::read_to_string(site.path("a").join("audit.jsonl")).unwrap();
+    let kept = |outcome: &str| {
+        let line = audit.lines().find(|l| l.contains(outcome) && l.contains(r#""kind":"mint""#)).unwrap();
+        line.contains("said by its caller")
+    };
+    assert!(kept(r#""outcome":"allowed""#) && !kept("ISSUER_UNKNOWN"), "{audit}");
+}
+
+#[tokio::test]
 async fn a_block_is_not_acknowledged_before_the_copy_has_it_and_stands_all_the_same() {
     let site = Site::new().await;
     let node = site.broker("a").await;
