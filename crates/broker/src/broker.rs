@@ -26,6 +26,7 @@ use crate::recent::RecentAcceptors;
 use crate::settings::Settings;
 use crate::staff::AcceptorEntry;
 use crate::standing::Standing;
+use crate::unattested::Unattested;
 
 /// The label under which the local socket's proof key is derived from the seal.
 pub const LOCAL_PROOF_LABEL: &str = "local socket";
@@ -79,6 +80,7 @@ pub struct Broker {
     minter: Minter,
     tokens: TokenVerifier,
     replay: ReplayWindow,
+    unattested: Unattested,
     acceptors: RecentAcceptors,
     audit: Audit,
     meter: Arc<dyn Meter>,
@@ -111,6 +113,7 @@ impl Broker {
             minter: Minter::new(parts.settings.issuer.clone()),
             tokens: TokenVerifier::new(parts.settings.issuer.clone()),
             replay: ReplayWindow::default(),
+            unattested: Unattested::default(),
             acceptors: RecentAcceptors::default(),
             settings: parts.settings,
             clock: parts.clock,
@@ -258,6 +261,10 @@ impl Broker {
 
     pub(crate) fn tokens(&self) -> &TokenVerifier {
         &self.tokens
+    }
+
+    pub(crate) fn unattested(&self) -> &Unattested {
+        &self.unattested
     }
 
     pub(crate) fn replay(&self) -> &ReplayWindow {

@@ -180,7 +180,17 @@ impl Broker {
         if refusal.reason == Reason::AuditUnavailable {
             return;
         }
-        if let Err(e) = self.audit().record(record.refused(refusal)).await {
+        let mut record = record.refused(refusal);
+        if record.workload.is_none() && is_workloads(record.kind) {
+            match self.unattested().take() {
+                None => return,
+                Some(0) => {}
+                Some(n) => {
+                    record.detail = format!("{} ({n} refusals before it were not recorded)", record.detail)
+                }
+            }
+        }
+        if let Err(e) = self.audit().record(record).await {
             tracing::error!(error = %e, "a refusal could not be audited");
         }
     }
@@ -222,6 +232,11 @@ impl Broker {
         let took = Settings::TIMED.saturating_sub(timer.end.left());
         self.meter().decision(timer.kind, refused.map(|r| r.reason), took);
     }
+}
+
+/// Whether anybody may make such a call.
+const fn is_workloads(kind: Kind) -> bool {
+    matches!(kind, Kind::Mint | Kind::Renew | Kind::Release | Kind::TaskStart | Kind::TaskComplete)
 }
 
 /// A decision that is being timed.

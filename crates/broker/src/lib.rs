@@ -19,6 +19,7 @@ mod standing;
 mod tasks;
 #[cfg(test)]
 mod tests;
+mod unattested;
 mod workers;
 
 pub use broker::{Broker, BrokerParts, LOCAL_PROOF_LABEL, Running};
