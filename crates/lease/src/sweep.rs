@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use futures::future::try_join_all;
 use mayfly_domain::{AcceptorMode, LeaseId, LeaseState, defaults};
 
 use crate::command::{ListQuery, ancestor_key, is_indexed};
@@ -13,12 +12,6 @@ use crate::transition::would_be_refused;
 
 /// How long a claimed job is left alone by other brokers, in ms.
 pub const CLAIM_MS: u64 = 10_000;
-
-/// How many index entries one step looks at.
-const PAGE: u32 = BATCHES * defaults::SWEEP_BATCH;
-/// How many batches are ended at once: each is small, so that nobody else waits, and all of them are made
-/// durable together.
-const BATCHES: u32 = 4;
 
 /// One step of a job: what it ended, and whether the job is done.
 #[derive(Debug, Clone)]
@@ -37,7 +30,8 @@ pub struct SweepStep {
 pub async fn step(store: &dyn LeaseStore, mut job: Job) -> Result<SweepStep, StoreError> {
     let (records, next) = match &job.target {
         JobTarget::Lease(id) => {
-            let query = ListQuery { along: Some(ancestor_key(*id)), after: job.cursor, limit: PAGE };
+            let query =
+                ListQuery { along: Some(ancestor_key(*id)), after: job.cursor, limit: defaults::SWEEP_BATCH };
             let mut page = store.list(&query).await?;
             if job.cursor.is_none() {
                 page.records.extend(store.get(*id).await?);
@@ -48,7 +42,7 @@ pub async fn step(store: &dyn LeaseStore, mut job: Job) -> Result<SweepStep, Sto
             let query = ListQuery {
                 along: is_indexed(subject).then(|| subject.key()),
                 after: job.cursor,
-                limit: PAGE,
+                limit: defaults::SWEEP_BATCH,
             };
             let page = store.list(&query).await?;
             let dead: Vec<LeaseRecord> =
@@ -57,9 +51,8 @@ pub async fn step(store: &dyn LeaseStore, mut job: Job) -> Result<SweepStep, Sto
         }
     };
     let ids: Vec<LeaseId> = records.iter().filter(|r| is_open(r, &job)).map(|r| r.id).collect();
-    let batch = usize::try_from(defaults::SWEEP_BATCH).unwrap_or(1);
-    let batches = try_join_all(ids.chunks(batch).map(|ids| store.end_batch(&job, ids))).await?;
-    let ended: BTreeSet<LeaseId> = batches.into_iter().flatten().collect();
+    let ended = if ids.is_empty() { Vec::new() } else { store.end_batch(&job, &ids).await? };
+    let ended: BTreeSet<LeaseId> = ended.into_iter().collect();
     for record in records.iter().filter(|r| ended.contains(&r.id)) {
         job.ended += 1;
         job.with_side_effects += u64::from(record.has_side_effect());

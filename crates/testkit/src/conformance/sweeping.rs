@@ -52,7 +52,7 @@ pub async fn a_sweep_by_profile_walks_everything(w: World) {
 /// nothing is left out and nothing ended twice.
 pub async fn a_sweep_goes_on_where_it_stopped(mut w: World) {
     let mut all = BTreeSet::new();
-    for _ in 0..900 {
+    for _ in 0..250 {
         all.insert(w.minted(&w.wish()).await.id);
     }
     w.revoke(Dimension::Owner, 1).await;
