@@ -154,7 +154,7 @@ reasons! {
     RaceLost "RACE_LOST" Aborted Rules true 7 "a revocation, block or change raced with this call" "try again after the time that the answer gives";
     StoreUnavailable "STORE_UNAVAILABLE" Unavailable Broker true 7 "the lease store can't be reached or written" "try again; an operator can look at: mayfly status";
     StoreUnsafe "STORE_UNSAFE" Unavailable Broker false 7 "the store's settings could forget a revocation" "correct the setting that `mayfly status` names, or accept the risk by name";
-    StoreHolding "STORE_HOLDING" Unavailable Broker false 7 "the store is empty and this broker has no copy to carry over" "run: mayfly init, or: mayfly restore";
+    StoreHolding "STORE_HOLDING" Unavailable Broker false 7 "the store is empty and this broker has no copy to carry over" "run mayfly init for a new trust domain, or bring a state directory of one of its brokers back";
     GenerationChanged "GENERATION_CHANGED" Unavailable Broker true 7 "the store began a new generation: what was minted before is dead" "mint again with new evidence";
     ClockSkew "CLOCK_SKEW" Unavailable Broker true 7 "the broker's clock differs from the store's by more than the skew" "set the clocks right; `mayfly status` shows the difference";
     AuditUnavailable "AUDIT_UNAVAILABLE" Unavailable Broker true 7 "the audit record could not be written" "make room for the audit file; revocations still work";
