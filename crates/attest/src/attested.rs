@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mayfly_domain::{
-    Deadline, Environment, EvidenceHash, LeaseId, Owners, RuleName, SpiffeId, TaskId, Thumbprint, Ttl,
-    UnixMillis,
+    Deadline, Environment, EvidenceHash, LeaseId, Observation, Owners, RuleName, SpiffeId, TaskId,
+    Thumbprint, Ttl, UnixMillis,
 };
 
 /// What happens when bearer evidence that belongs to one key is presented by another.
@@ -47,6 +47,23 @@ pub struct EvidenceFacts {
     pub expires: UnixMillis,
     /// What happens when another key presents it.
     pub on_other_key: OnOtherKey,
+    /// The key that it belongs to, or will from now on: the envelope's, or that of a foreign certificate.
+    pub holder: Thumbprint,
+    /// Whether one mint uses it up.
+    pub single_use: bool,
+}
+
+/// A live Mayfly credential that was shown as evidence: the parent of what is minted with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parent {
+    /// Its lease.
+    pub lease: LeaseId,
+    /// The key that proved it: the lease's own.
+    pub key: Thumbprint,
+    /// What it carries.
+    pub observation: Observation,
+    /// Its hard expiry: no child lives longer.
+    pub expires: UnixMillis,
 }
 
 /// The facts of an attestation. Plain data: only [`Attested`] proves them.
@@ -60,18 +77,20 @@ pub struct AttestedFacts {
     pub key: Thumbprint,
     /// The lease that a mint with this envelope makes: derived from nonce and key.
     pub lease: LeaseId,
-    /// The trust rule that accepted the evidence.
-    pub rule: RuleName,
+    /// The trust rule that accepted the evidence, or the first evidence of its lineage; none for a join token.
+    pub rule: Option<RuleName>,
     /// The rule's environment.
     pub environment: Option<Environment>,
-    /// The kind of attestation (`oidc`).
+    /// The kind of attestation (`oidc`, `x509`, `join`, `mtls`).
     pub kind: &'static str,
     /// Claims that the rule exposes to policies and audit.
     pub tags: BTreeMap<String, String>,
     /// The task that the evidence names.
     pub task: TaskClaim,
-    /// The evidence.
-    pub evidence: EvidenceFacts,
+    /// The evidence, where something other than a live credential was shown.
+    pub evidence: Option<EvidenceFacts>,
+    /// The live credential that was shown.
+    pub parent: Option<Parent>,
     /// Where the call came from.
     pub peer: Option<IpAddr>,
     /// When it was attested.

@@ -33,6 +33,7 @@ pub struct Opened {
     key: PublicKey,
     thumbprint: Thumbprint,
     lease: LeaseId,
+    nonce: Vec<u8>,
     nonce_issued: UnixMillis,
 }
 
@@ -61,7 +62,7 @@ impl Opened {
         }
         let thumbprint = key.thumbprint();
         let lease = LeaseId::derive(&known, &thumbprint);
-        Ok(Self { payload, key, thumbprint, lease, nonce_issued: known.issued })
+        Ok(Self { payload, key, thumbprint, lease, nonce, nonce_issued: known.issued })
     }
 
     /// The encoded request message.
@@ -82,6 +83,11 @@ impl Opened {
     /// The id of the lease that a mint with this envelope makes, and of the nonce's used mark.
     pub fn lease(&self) -> LeaseId {
         self.lease
+    }
+
+    /// The nonce, as the broker gave it out.
+    pub fn nonce(&self) -> &[u8] {
+        &self.nonce
     }
 
     /// When the nonce was made.

@@ -15,9 +15,12 @@ pub mod ruleset;
 pub mod template;
 pub mod verifier;
 
-pub use attested::{Attested, AttestedFacts, EvidenceFacts, OnOtherKey, TaskClaim};
+pub use attested::{Attested, AttestedFacts, EvidenceFacts, OnOtherKey, Parent, TaskClaim};
 pub use envelope::{Envelope, Opened};
-pub use evidence::{Attestor, ClaimValue, Claims, Evidence, Verified};
+pub use evidence::{
+    Attestor, Challenge, ClaimValue, Claims, Evidence, Judged, Known, MtlsCertificate, Shown, Verified,
+    X509Proof,
+};
 pub use issuer::{Algorithm, Issuer};
 pub use nonce::{NonceKeys, NonceScope};
 pub use raw::{RawMatch, RawTask, RawTrustRule};

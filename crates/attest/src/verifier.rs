@@ -11,9 +11,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Deadline, Reason, Refusal, TrustDomain, UnixMillis, defaults};
 
-use crate::attested::{Attested, AttestedFacts, EvidenceFacts};
+use crate::attested::{Attested, AttestedFacts, EvidenceFacts, OnOtherKey};
 use crate::envelope::{Envelope, Opened};
-use crate::evidence::{Attestor, Evidence};
+use crate::evidence::{Attestor, Challenge, Evidence, Judged, Known, Verified};
 use crate::nonce::{NonceKeys, NonceScope};
 use crate::rule::Identity;
 use crate::ruleset::RuleSet;
@@ -92,33 +92,83 @@ impl Verifier {
         peer: Option<IpAddr>,
     ) -> Result<Attested, Refusal> {
         let deadline = Deadline::after(Duration::from_millis(defaults::MINT_DEADLINE_MS));
-        let verified = self.attestor.verify(evidence, self.clock.now()).await?;
+        let challenge =
+            Challenge { trust_domain: &self.trust_domain, nonce: opened.nonce(), key: opened.thumbprint() };
+        let facts = match self.attestor.verify(evidence, &challenge, self.clock.now()).await? {
+            Judged::Foreign(verified) => self.by_rule(opened, verified, peer)?,
+            Judged::Known(known) => self.by_name(opened, *known, peer)?,
+        };
+        Ok(Attested::new(facts, deadline))
+    }
+
+    /// Whom a trust rule makes of a foreign issuer's claims.
+    fn by_rule(
+        &self,
+        opened: &Opened,
+        verified: Verified,
+        peer: Option<IpAddr>,
+    ) -> Result<AttestedFacts, Refusal> {
         let rules = self.rules.load();
         let rule = rules.select(&verified)?;
         rule.judge(&verified, &opened.thumbprint())?;
         let Identity { workload, owners, task, tags } = rule.identify(&verified.claims)?;
-        let facts = AttestedFacts {
+        Ok(AttestedFacts {
             workload,
             owners,
             key: opened.thumbprint(),
             lease: opened.lease(),
-            rule: rule.name().clone(),
+            rule: Some(rule.name().clone()),
             environment: rule.environment().cloned(),
             kind: verified.kind,
             tags,
             task,
-            evidence: EvidenceFacts {
+            evidence: Some(EvidenceFacts {
                 issuer: verified.issuer,
                 hash: verified.hash,
                 alias: verified.alias,
                 issued_at: verified.issued_at,
                 expires: verified.expires,
                 on_other_key: rule.on_other_key(),
-            },
+                holder: verified.holder.unwrap_or(opened.thumbprint()),
+                single_use: false,
+            }),
+            parent: None,
             peer,
             at: self.clock.now(),
-        };
-        Ok(Attested::new(facts, deadline))
+        })
+    }
+
+    /// Whom Mayfly itself named before.
+    fn by_name(&self, opened: &Opened, known: Known, peer: Option<IpAddr>) -> Result<AttestedFacts, Refusal> {
+        if !known.workload.is_in(&self.trust_domain) || known.workload.is_reserved() {
+            let detail = format!("`{}` is no workload of this trust domain", known.workload);
+            return Err(Refusal::new(Reason::CertificateNotAllowed, detail));
+        }
+        let evidence = known.shown.map(|shown| EvidenceFacts {
+            issuer: self.trust_domain.to_string(),
+            hash: shown.hash,
+            alias: None,
+            issued_at: shown.issued_at,
+            expires: shown.expires,
+            on_other_key: OnOtherKey::Refuse,
+            holder: opened.thumbprint(),
+            single_use: true,
+        });
+        Ok(AttestedFacts {
+            workload: known.workload,
+            owners: known.owners,
+            key: opened.thumbprint(),
+            lease: opened.lease(),
+            rule: known.rule,
+            environment: known.environment,
+            kind: known.kind,
+            tags: known.tags,
+            task: known.task,
+            evidence,
+            parent: known.parent,
+            peer,
+            at: self.clock.now(),
+        })
     }
 
     fn keys(&self) -> Result<Arc<NonceKeys>, Refusal> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use mayfly_attest::{Algorithm, Attestor, ClaimValue, Evidence, Issuer, Verified};
+use mayfly_attest::{Algorithm, Attestor, Challenge, ClaimValue, Evidence, Issuer, Judged, Verified};
 use mayfly_domain::text::shown;
 use mayfly_domain::{Reason, Refusal, UnixMillis, defaults};
 
@@ -124,9 +124,17 @@ fn listed<'a>(issuers: &'a HashMap<String, Issuer>, jws: &Jws<'_>) -> Result<&'a
 
 #[async_trait]
 impl Attestor for OidcAttestor {
-    async fn verify(&self, evidence: &Evidence, now: UnixMillis) -> Result<Verified, Refusal> {
+    async fn verify(
+        &self,
+        evidence: &Evidence,
+        _: &Challenge<'_>,
+        now: UnixMillis,
+    ) -> Result<Judged, Refusal> {
         match evidence {
-            Evidence::Oidc(token) => self.judge(token.expose(), now).await,
+            Evidence::Oidc(token) => self.judge(token.expose(), now).await.map(Judged::Foreign),
+            Evidence::Join(_) | Evidence::X509(_) | Evidence::Mtls(_) => {
+                Err(Refusal::new(Reason::EvidenceMalformed, "not a token of an issuer"))
+            }
         }
     }
 }

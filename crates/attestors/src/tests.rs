@@ -86,10 +86,10 @@ async fn a_github_job() {
     assert_eq!(facts.workload.as_str(), "spiffe://acme.internal/ci/2342108/deploy");
     assert_eq!(facts.task.id.as_str(), "gh-9876543210-1-55501");
     assert_eq!(
-        (facts.key, facts.kind, facts.evidence.on_other_key),
+        (facts.key, facts.kind, facts.evidence.as_ref().unwrap().on_other_key),
         (thumbprint, "oidc", OnOtherKey::Refuse)
     );
-    assert!(facts.evidence.alias.is_some() && facts.peer.is_some());
+    assert!(facts.evidence.as_ref().unwrap().alias.is_some() && facts.peer.is_some());
 
     let (thief, _) = key(2);
     assert_eq!(bench.attest(&thief, &token).await.unwrap_err().reason, Reason::EvidenceAudience);

@@ -241,8 +241,10 @@ impl Broker {
         let mut limits = self.settings.limits;
         if let Some(record) = self.leases.store().generation() {
             let kept = i64::try_from(record.longest_life_ms / 1_000).unwrap_or(i64::MAX);
-            limits.token_lineage =
-                Ttl::from_secs(kept).map_or(limits.token_lineage, |kept| limits.token_lineage.min(kept));
+            if let Ok(kept) = Ttl::from_secs(kept) {
+                limits.token_lineage = limits.token_lineage.min(kept);
+                limits.x509_lineage = limits.x509_lineage.min(kept);
+            }
         }
         limits
     }

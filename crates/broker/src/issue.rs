@@ -109,7 +109,7 @@ impl Broker {
         };
         record.profile = Some(profile.clone());
         record.intent = Some(intent.clone());
-        let claim = RenewClaim { profile, intent, scopes: found.body.scopes.clone(), ttl };
+        let claim = RenewClaim { profile, intent, scopes: found.body.scopes.clone(), names: Vec::new(), ttl };
         let authorized = self.running().engine.renew(attested, &claim)?;
         record.policies.clone_from(&authorized.grant().decided_by);
         let reserved = match self.leases().renew(authorized, &found).await {
@@ -208,9 +208,12 @@ impl Broker {
         record.owners = Some(facts.owners.clone());
         record.task = Some(facts.task.id.clone());
         record.key = Some(facts.key);
-        record.rule = Some(facts.rule.clone());
+        record.rule.clone_from(&facts.rule);
         record.claims.clone_from(&facts.tags);
-        record.evidence = Some(EvidenceKey::new(self.keys().evidence_key()).hash(&facts.evidence.hash));
+        record.evidence = facts
+            .evidence
+            .as_ref()
+            .map(|evidence| EvidenceKey::new(self.keys().evidence_key()).hash(&evidence.hash));
     }
 
     fn after_store_refusal(&self, refusal: &Refusal) {

@@ -69,7 +69,7 @@ impl Broker {
             let command = StartTaskCommand {
                 spend: spend(&facts),
                 task: plan,
-                evidence: Some(self.leases().evidence(&facts)),
+                evidence: self.leases().evidence(&facts),
                 subjects,
             };
             let started = self.leases().store().start_task(&command).await.map_err(|e| {
@@ -110,7 +110,7 @@ impl Broker {
                     id: facts.task.id.clone(),
                     by: Some(Subject::Workload(facts.workload.clone())),
                     spend: Some(spend(&facts)),
-                    evidence: Some(self.leases().evidence(&facts)),
+                    evidence: self.leases().evidence(&facts),
                     keep_ms: self.settings().limits.task_keep_ms(),
                 },
                 reason: None,

@@ -108,6 +108,7 @@ fn verified(claims: Claims) -> Result<Verified, Failure> {
         alias: None,
         issued_at: time("iat"),
         expires: time("exp"),
+        holder: None,
         claims,
     })
 }

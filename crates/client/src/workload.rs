@@ -182,6 +182,7 @@ impl WorkloadClient {
             reason: ask.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
             ttl_s: ask.ttl.map(Ttl::as_secs).unwrap_or_default(),
             scopes: ask.scopes.iter().map(ToString::to_string).collect(),
+            ..pb::MintRequest::default()
         };
         let send = async |mut rpc: Rpc, call| rpc.mint(call).await;
         Ok(self.call(rpc::MINT, payload, send).await?.into())
@@ -196,6 +197,7 @@ impl WorkloadClient {
             evidence,
             lease: lease.to_string(),
             ttl_s: ttl.map(Ttl::as_secs).unwrap_or_default(),
+            csr: Vec::new(),
         };
         let send = async |mut rpc: Rpc, call| rpc.renew(call).await;
         Ok(self.call(rpc::RENEW, payload, send).await?.into())
@@ -229,6 +231,7 @@ impl WorkloadClient {
             intent: intent.map(ToString::to_string).unwrap_or_default(),
             reason: reason.map(ToString::to_string).unwrap_or_default(),
             window_s: window.map(Ttl::as_secs).unwrap_or_default(),
+            completion_handle: false,
         };
         let send = async |mut rpc: Rpc, call| rpc.start_task(call).await;
         self.call(rpc::START_TASK, payload, send).await

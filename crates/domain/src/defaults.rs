@@ -12,6 +12,14 @@ pub const X509_TTL: Ttl = Ttl::constant(3_600);
 pub const X509_TTL_MAX: Ttl = Ttl::constant(24 * 3_600);
 /// How long a certificate's lease may be renewed.
 pub const X509_LINEAGE: Ttl = Ttl::constant(7 * 86_400);
+/// The longest life of a certificate for a job that has an end.
+pub const X509_JOB_TTL_MAX: Ttl = Ttl::constant(6 * 3_600);
+/// A join token's life where the operator says nothing.
+pub const JOIN_TTL: Ttl = Ttl::constant(600);
+/// The longest life of a join token.
+pub const JOIN_TTL_MAX: Ttl = Ttl::constant(86_400);
+/// The longest certificate request that is read, in octets.
+pub const CSR_OCTETS_MAX: usize = 8 * 1024;
 /// An operator's certificate.
 pub const OPERATOR_TTL: Ttl = Ttl::constant(4 * 3_600);
 /// The longest life of an operator's certificate.
@@ -84,6 +92,8 @@ pub struct Row {
 pub const TABLE: &[Row] = &[
     Row { what: "access token", default: "5m", max: "1h" },
     Row { what: "workload's certificate", default: "1h", max: "1d" },
+    Row { what: "join token", default: "10m, one use", max: "1d" },
+    Row { what: "certificate request", default: "8 KiB", max: "8 KiB" },
     Row { what: "operator's certificate", default: "4h", max: "8h" },
     Row { what: "acceptor's certificate", default: "1d", max: "1d" },
     Row { what: "task window", default: "1h", max: "6h, more only by the rule" },
@@ -113,13 +123,15 @@ mod tests {
             ("acceptor's", ACCEPTOR_TTL, ACCEPTOR_TTL),
             ("task window", TASK_WINDOW, TASK_WINDOW_MAX),
             ("workload's", X509_TTL, X509_TTL_MAX),
+            ("join token", JOIN_TTL, JOIN_TTL_MAX),
             ("lineage of a c", X509_LINEAGE, LINEAGE_MAX),
             ("lineage of a t", TOKEN_LINEAGE, LINEAGE_MAX),
             ("life of bearer", EVIDENCE_LIFE_MAX, EVIDENCE_LIFE_LIMIT),
         ] {
-            assert_eq!(row(what).default, default.to_string());
+            assert_eq!(row(what).default.split(',').next().unwrap(), default.to_string());
             assert!(row(what).max.starts_with(&max.to_string()), "{what}");
         }
+        assert_eq!(row("certificate request").max, format!("{} KiB", CSR_OCTETS_MAX / 1024));
         assert_eq!(row("nonce").default, format!("{}s", NONCE_LIFE_MS / 1000));
         assert_eq!(row("clock skew").default, format!("{}s", SKEW_MS / 1000));
         assert_eq!(row("clock skew").max, format!("{}s", SKEW_MAX_MS / 1000));

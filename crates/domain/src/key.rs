@@ -126,6 +126,41 @@ impl std::fmt::Debug for Thumbprint {
     }
 }
 
+/// Which key signed a credential: the first 16 octets of that key's RFC 7638 thumbprint, for token keys and
+/// certificate authorities alike.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SignerId([u8; 16]);
+
+impl SignerId {
+    /// The id from its octets, as stored.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The octets.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl From<Thumbprint> for SignerId {
+    fn from(thumbprint: Thumbprint) -> Self {
+        Self(crate::dimension::first16(thumbprint.as_bytes()))
+    }
+}
+
+impl std::fmt::Display for SignerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
+    }
+}
+
+impl std::fmt::Debug for SignerId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

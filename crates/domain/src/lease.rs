@@ -130,6 +130,8 @@ impl std::fmt::Display for CredentialId {
 pub enum CredentialKind {
     /// An RFC 9068 access token.
     Token,
+    /// A workload's X.509 certificate (X509-SVID).
+    X509,
     /// An operator's client certificate.
     Operator,
     /// An acceptor's client certificate.
@@ -143,6 +145,7 @@ impl CredentialKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Token => "token",
+            Self::X509 => "x509",
             Self::Operator => "operator",
             Self::Acceptor => "acceptor",
             Self::Account => "account",
@@ -156,7 +159,7 @@ impl CredentialKind {
 
     /// Whether leases of this kind belong to workloads, and so end with "everything".
     pub const fn is_workload(self) -> bool {
-        matches!(self, Self::Token | Self::Account)
+        matches!(self, Self::Token | Self::X509 | Self::Account)
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! Every type here is parsed once and cannot hold an invalid value afterwards. This crate must never do
 //! I/O, spawn, block or know a wire format other than the ones that the protocol itself signs (the
-//! envelope and the observation).
+//! envelope, the observation and the proof that comes with a foreign certificate).
 
 pub mod codec;
 pub mod defaults;
 pub mod dimension;
 pub mod envelope;
 pub mod fence;
+pub mod join;
 pub mod key;
 pub mod lease;
 pub mod names;
@@ -16,6 +17,7 @@ pub mod nonce;
 pub mod observation;
 pub mod owner;
 pub mod reason;
+pub mod san;
 pub mod scope;
 pub mod secret;
 pub mod spiffe;
@@ -26,7 +28,8 @@ pub mod ttl;
 
 pub use dimension::{DimKey, Dimension, EvidenceHash, Subject};
 pub use fence::{Block, Fence, Gate, Generation, GenerationId};
-pub use key::{KeyAlg, PublicKey, Thumbprint};
+pub use join::JoinToken;
+pub use key::{KeyAlg, PublicKey, SignerId, Thumbprint};
 pub use lease::{AcceptorMode, Binding, CredentialId, CredentialKind, EndReason, LeaseId, LeaseState};
 pub use names::{
     AcceptorName, BrokerName, Environment, GroupName, IntegrationName, Intent, OperatorName, PolicyId,
@@ -35,6 +38,7 @@ pub use names::{
 pub use observation::{Observation, Pair};
 pub use owner::{Owner, Owners};
 pub use reason::{Fault, Reason, Refusal};
+pub use san::San;
 pub use scope::{Audience, Scope, Scopes};
 pub use secret::{Secret, SecretBytes};
 pub use spiffe::{SpiffeId, TrustDomain};

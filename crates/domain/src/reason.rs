@@ -120,6 +120,16 @@ reasons! {
     EvidenceBoundToOtherKey "EVIDENCE_BOUND_TO_OTHER_KEY" PermissionDenied Rules false 3 "this evidence belongs to another key: one of the two is a thief" "use the key that first presented the token, or get a new token; tell an operator";
     EvidencePredatesRevocation "EVIDENCE_PREDATES_REVOCATION" PermissionDenied Rules false 5 "the evidence was first shown before a revocation that covers it" "show new evidence: a new token from the issuer, or re-run the job";
     EvidencePredatesGeneration "EVIDENCE_PREDATES_GENERATION" PermissionDenied Rules false 5 "the evidence was issued before the store began its present generation" "show new evidence: a new token from the issuer, or re-run the job";
+    EvidenceUsed "EVIDENCE_USED" PermissionDenied Rules false 3 "the join token was used before" "ask an operator for a new one: mayfly join create";
+    JoinTokenUnknown "JOIN_TOKEN_UNKNOWN" PermissionDenied Caller false 3 "there is no such join token, or it has expired or was withdrawn" "ask an operator for a new one: mayfly join create";
+    EvidenceProof "EVIDENCE_PROOF_INVALID" Unauthenticated Caller false 3 "the certificate's key did not sign for this nonce and key" "sign with the certificate's own key, as docs/protocol.md says";
+    EvidenceChain "EVIDENCE_CHAIN_INVALID" Unauthenticated Caller false 3 "the certificate does not chain to a CA that a trust rule names" "send the certificate with its intermediates, or have a trust rule name its CA";
+    KindMismatch "KIND_MISMATCH" InvalidArgument Caller false 2 "the profile grants another kind of credential" "ask for what the profile grants: a token, or an X.509 certificate";
+    CsrMalformed "CSR_MALFORMED" InvalidArgument Caller false 2 "the certificate request is not well-formed PKCS #10, or is too large" "make a plain request: a subject, DNS and IP names, one signature";
+    CsrSignature "CSR_SIGNATURE_INVALID" InvalidArgument Caller false 2 "the certificate request is not signed by its own key" "make the request anew with the key that it names";
+    CsrKey "CSR_KEY_NOT_ALLOWED" InvalidArgument Caller false 2 "the request's key is weak, of another algorithm, or not the key that signed the call" "use the call's own P-256 or Ed25519 key";
+    CsrExtension "CSR_EXTENSION_NOT_ALLOWED" InvalidArgument Caller false 2 "the certificate request asks for an extension that is not granted" "leave the named extension out";
+    NameNotAllowed "NAME_NOT_ALLOWED" PermissionDenied Rules false 3 "the profile does not grant a name that was asked for" "ask for names of the profile only, or for none: all that it grants are given";
     ProfileNotAllowed "PROFILE_NOT_ALLOWED" PermissionDenied Rules false 3 "no policy permits this for this workload, or the profile does not exist" "ask an operator to run: mayfly why REQUEST-ID";
     PolicyDenied "POLICY_DENIED" PermissionDenied Rules false 3 "no policy permits this" "ask an operator to run: mayfly policy explain";
     IntentNotAllowed "INTENT_NOT_ALLOWED" PermissionDenied Rules false 3 "the profile does not list this intent, or the task has another one" "use an intent that the profile lists";
@@ -144,6 +154,11 @@ reasons! {
     ProofMissing "PROOF_MISSING" Unauthenticated Caller false 3 "the credential is bound to a key and no proof came with it" "send a DPoP proof (RFC 9449) with each request";
     ProofInvalid "PROOF_INVALID" Unauthenticated Caller false 3 "the DPoP proof is not one of this key for this token, method and URL, made now" "make a new proof for each request";
     ProofReplayed "PROOF_REPLAYED" Unauthenticated Caller false 3 "the DPoP proof was used before" "make a new proof for each request";
+    SignerWithdrawn "SIGNER_WITHDRAWN" Unauthenticated Rules false 5 "the key or CA that signed the credential was withdrawn" "mint again with first evidence";
+    SignerUnavailable "SIGNER_UNAVAILABLE" Unavailable Broker true 7 "the module that holds the signing key can't be used" "try again; an operator can look at the PKCS #11 module";
+    KeyInUse "KEY_IN_USE" FailedPrecondition Rules false 3 "what the key or CA signed may still be in use" "wait for the time that the answer gives, or say --force: what it signed is refused then";
+    CaInvalid "CA_INVALID" InvalidArgument Caller false 2 "the CA certificate can't be used" "have the parent CA issue it again from `mayfly ca csr`, as the message says";
+    HandleInvalid "COMPLETION_HANDLE_INVALID" Unauthenticated Caller false 3 "the completion handle is not one of this trust domain, or its task is long over" "use the handle that `mayfly task start` wrote";
     CertificateRequired "CERTIFICATE_REQUIRED" Unauthenticated Caller false 3 "the call needs a client certificate of an operator or an acceptor" "select a context with a certificate, or get one: mayfly operator issue";
     CertificateNotAllowed "CERTIFICATE_NOT_ALLOWED" PermissionDenied Rules false 3 "the client certificate is of a kind, name or lease that this call does not accept" "choose a context of the right kind, or get a new certificate: mayfly operator issue, mayfly acceptor issue";
     NotFound "NOT_FOUND" NotFound Caller false 4 "there is nothing of this name" "check the name; `--force` acts on a name that nothing knows";

@@ -28,6 +28,8 @@ pub struct HolderQuota {
 pub struct MintLimits {
     /// How long a token's lease may be renewed.
     pub token_lineage: Ttl,
+    /// How long a certificate's lease may be renewed.
+    pub x509_lineage: Ttl,
     /// For each workload.
     pub workload: HolderQuota,
     /// For each owner.

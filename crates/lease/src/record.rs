@@ -18,11 +18,13 @@
 //!
 //! The head has fixed places so that a store's scripts read and change it without knowing the body.
 
+use std::collections::BTreeMap;
+
 use mayfly_domain::codec::{Malformed, Reader};
 use mayfly_domain::{
-    AcceptorMode, Audience, Binding, CredentialId, CredentialKind, EndReason, EvidenceHash, IntegrationName,
-    Intent, LeaseId, LeaseState, Observation, Owners, ProfileName, RuleName, Scopes, SpiffeId, Subject,
-    TaskId, Thumbprint, TrustDomain, UnixMillis,
+    AcceptorMode, Audience, Binding, CredentialId, CredentialKind, EndReason, Environment, EvidenceHash,
+    IntegrationName, Intent, LeaseId, LeaseState, Observation, Owners, ProfileName, RuleName, San, Scopes,
+    SpiffeId, Subject, TaskId, Thumbprint, TrustDomain, UnixMillis,
 };
 
 use crate::job::JobId;
@@ -73,6 +75,24 @@ pub struct LeaseBody {
     pub rule: Option<RuleName>,
     /// The evidence that it was minted with.
     pub evidence: Option<EvidenceHash>,
+    /// What a certificate's lease has beside.
+    pub x509: Option<X509Body>,
+}
+
+/// What a certificate's lease has beside: its names, and what its holder may show when it uses the certificate as
+/// evidence.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct X509Body {
+    /// The names beside the SPIFFE ID.
+    pub names: Vec<San>,
+    /// Whether it is for TLS clients.
+    pub client: bool,
+    /// Whether it is for TLS servers.
+    pub server: bool,
+    /// The environment of the first evidence's trust rule.
+    pub environment: Option<Environment>,
+    /// The claims that policies may see.
+    pub tags: BTreeMap<String, String>,
 }
 
 impl LeaseBody {

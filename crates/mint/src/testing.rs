@@ -55,6 +55,7 @@ pub(crate) fn record() -> LeaseRecord {
             acceptors: AcceptorMode::Online,
             rule: None,
             evidence: None,
+            x509: None,
         },
     }
 }

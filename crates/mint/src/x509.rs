@@ -132,7 +132,7 @@ fn issue_staff(
     let prefix = match record.body.kind {
         CredentialKind::Operator => "/mayfly/operator/",
         CredentialKind::Acceptor => "/mayfly/acceptor/",
-        CredentialKind::Token | CredentialKind::Account => {
+        CredentialKind::Token | CredentialKind::X509 | CredentialKind::Account => {
             return Err(no("the lease is not an operator's or acceptor's"));
         }
     };

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use mayfly_attest::AttestedFacts;
 use mayfly_domain::{
-    CredentialKind, Deadline, Intent, LeaseId, OperatorName, Owners, PolicyId, ProfileName, Scopes, SpiffeId,
-    Subject, TaskReason, Ttl,
+    CredentialKind, Deadline, Intent, LeaseId, OperatorName, Owners, PolicyId, ProfileName, San, Scopes,
+    SpiffeId, Subject, TaskReason, Ttl,
 };
 
 use crate::profile::Profile;
@@ -73,6 +73,10 @@ pub struct Claimed {
     pub ttl: Option<Ttl>,
     /// The scopes; empty: all of the profile's.
     pub scopes: Scopes,
+    /// Of a certificate, the names beside the SPIFFE ID; empty: all of the profile's.
+    pub names: Vec<San>,
+    /// The kind of credential that the call can take, where it is particular; none: what the profile grants.
+    pub kind: Option<CredentialKind>,
 }
 
 /// What a workload was granted.
@@ -90,6 +94,8 @@ pub struct Grant {
     pub ttl: Ttl,
     /// The scopes.
     pub scopes: Scopes,
+    /// Of a certificate, the names beside the SPIFFE ID.
+    pub names: Vec<San>,
     /// The policies that decided.
     pub decided_by: Vec<PolicyId>,
 }

@@ -37,7 +37,7 @@ impl<'a> Case<'a> {
     }
 
     fn token(&self) -> Option<&'a TokenProfile> {
-        self.profile().map(|p| &p.token)
+        self.profile().and_then(|p| p.token())
     }
 
     /// What is asked, for operators.
@@ -57,7 +57,10 @@ impl<'a> Case<'a> {
 
     /// Whether the profile grants every scope that is asked for.
     pub(crate) fn in_scope(&self) -> bool {
-        self.token().is_some_and(|t| self.ask.scopes.is_subset(&t.scopes))
+        match self.token() {
+            Some(token) => self.ask.scopes.is_subset(&token.scopes),
+            None => self.ask.scopes.is_empty(),
+        }
     }
 
     /// The scopes that are asked for; the profile's where there are none.
@@ -68,7 +71,7 @@ impl<'a> Case<'a> {
 
     /// The life that is asked for, or the default, within the profile's longest.
     pub(crate) fn ttl(&self) -> Ttl {
-        let lives = self.token().map(|t| (t.ttl, t.ttl_max));
+        let lives = self.profile().map(|p| p.lives());
         let (default, max) = lives.unwrap_or((defaults::TOKEN_TTL, defaults::TOKEN_TTL_MAX));
         self.ask.ttl.unwrap_or(default).min(max)
     }

@@ -196,7 +196,8 @@ impl Engine {
         policies: &PolicySet,
         profile: &Arc<Profile>,
     ) -> Result<Decision<Granted>, WordsError> {
-        let all = &profile.token.scopes;
+        let none = Scopes::default();
+        let all = profile.token().map_or(&none, |t| &t.scopes);
         // Scopes that the profile does not grant are spoken of only where it is permitted with its own.
         let scopes = if case.in_scope() { case.scopes() } else { all };
         let Some(intent) = case.intent() else {
@@ -211,8 +212,13 @@ impl Engine {
             return Ok(refused(Refusal::new(Reason::ScopeNotAllowed, detail).fact("scopes", all.joined())));
         }
         let ttl = self.max_ttl(&verdict.decided_by).map_or(case.ttl(), |max| case.ttl().min(max));
-        let granted =
-            Granted { profile: profile.clone(), intent: intent.clone(), ttl, scopes: scopes.clone() };
+        let granted = Granted {
+            profile: profile.clone(),
+            intent: intent.clone(),
+            ttl,
+            scopes: scopes.clone(),
+            names: case.ask.names.to_vec(),
+        };
         Ok(Decision { answer: Ok(granted), decided_by: verdict.decided_by, failed: verdict.failed })
     }
 
@@ -284,8 +290,8 @@ fn grant(
     decision: Decision<Granted>,
     reason: Option<mayfly_domain::TaskReason>,
 ) -> Result<Grant, Refusal> {
-    let Granted { profile, intent, ttl, scopes } = decision.answer?;
-    Ok(Grant { attested, profile, intent, reason, ttl, scopes, decided_by: decision.decided_by })
+    let Granted { profile, intent, ttl, scopes, names } = decision.answer?;
+    Ok(Grant { attested, profile, intent, reason, ttl, scopes, names, decided_by: decision.decided_by })
 }
 
 fn target_words(target: &Target) -> String {

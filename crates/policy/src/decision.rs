@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mayfly_domain::{Intent, PolicyId, Refusal, Scopes, Ttl};
+use mayfly_domain::{Intent, PolicyId, Refusal, San, Scopes, Ttl};
 
 use crate::profile::Profile;
 
@@ -36,6 +36,8 @@ pub struct Granted {
     pub ttl: Ttl,
     /// The scopes.
     pub scopes: Scopes,
+    /// Of a certificate, the names beside the SPIFFE ID.
+    pub names: Vec<San>,
 }
 
 /// A policy that failed while it was evaluated.

@@ -227,7 +227,7 @@ impl std::fmt::Display for Explanation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.decision.answer {
             Ok(granted) => {
-                let Granted { profile, intent, ttl, scopes } = granted;
+                let Granted { profile, intent, ttl, scopes, .. } = granted;
                 writeln!(f, "allowed: {} for {intent}, {ttl}, scopes `{}`", profile.name, scopes.joined())?;
             }
             Err(refusal) => writeln!(f, "denied: {}\n  {}", refusal.reason, refusal.detail)?,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use mayfly_attest::AttestedFacts;
 use mayfly_domain::{
-    Environment, Intent, OperatorName, Owners, ProfileName, Scopes, SpiffeId, TaskId, Ttl, UnixMillis,
+    Environment, Intent, OperatorName, Owners, ProfileName, San, Scopes, SpiffeId, TaskId, Ttl, UnixMillis,
 };
 
 use crate::authorized::Claimed;
@@ -82,6 +82,8 @@ pub struct RenewClaim {
     pub intent: Intent,
     /// The lease's scopes.
     pub scopes: Scopes,
+    /// The names of the lease's certificate.
+    pub names: Vec<San>,
     /// The life; none: the profile's default.
     pub ttl: Option<Ttl>,
 }
@@ -163,6 +165,7 @@ pub(crate) struct Ask<'a> {
     pub(crate) profile: &'a ProfileName,
     pub(crate) intent: Option<&'a Intent>,
     pub(crate) scopes: &'a Scopes,
+    pub(crate) names: &'a [San],
     pub(crate) ttl: Option<Ttl>,
 }
 
@@ -173,6 +176,7 @@ impl<'a> Ask<'a> {
             profile: &claimed.profile,
             intent: claimed.intent.as_ref(),
             scopes: &claimed.scopes,
+            names: &claimed.names,
             ttl: claimed.ttl,
         }
     }
@@ -183,6 +187,7 @@ impl<'a> Ask<'a> {
             profile: &claim.profile,
             intent: Some(&claim.intent),
             scopes: &claim.scopes,
+            names: &claim.names,
             ttl: claim.ttl,
         }
     }

@@ -107,6 +107,8 @@ pub(crate) fn claim(profile: &str, intent: &str) -> Claimed {
         reason: None,
         ttl: None,
         scopes: Scopes::default(),
+        names: Vec::new(),
+        kind: None,
     }
 }
 

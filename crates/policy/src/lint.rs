@@ -117,7 +117,7 @@ impl Engine {
                 help: Some(format!("write a `permit` with `resource == Mayfly::Profile::\"{name}\"`")),
             });
         }
-        if profile.token.binding == Binding::Bearer {
+        if profile.binding() == Binding::Bearer {
             warnings.push(Warning {
                 lint: Lint::BearerProfile,
                 place: None,

@@ -250,6 +250,8 @@ impl TestWorkload {
             reason: None,
             ttl: self.ttl.as_deref().map(Ttl::parse).transpose().map_err(|e| e.to_string())?,
             scopes: Scopes::new(self.scopes.iter().cloned()).map_err(|e| e.to_string())?,
+            names: Vec::new(),
+            kind: None,
         };
         let decision = engine.what_if(&facts, self.action, &claimed);
         let ttl = decision.answer.as_ref().ok().map(|g| g.ttl);

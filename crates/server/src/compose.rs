@@ -243,6 +243,7 @@ fn broker_settings(settings: &config::Settings, audit_file: PathBuf) -> Settings
         broker_id: broker_id(settings),
         limits: MintLimits {
             token_lineage: ttl.lineage_token,
+            x509_lineage: ttl.lineage_x509,
             workload: HolderQuota {
                 live_leases: quota.workload_live_leases,
                 mints_per_min: quota.workload_mints_per_min,

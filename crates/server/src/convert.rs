@@ -61,6 +61,8 @@ pub fn claimed(wire: &v1::MintRequest) -> Result<Claimed, Refusal> {
         reason: reason(&wire.reason)?,
         ttl: ttl(wire.ttl_s)?,
         scopes: Scopes::new(scopes?)?,
+        names: Vec::new(),
+        kind: None,
     })
 }
 
@@ -143,6 +145,9 @@ pub(crate) fn lease(record: &LeaseRecord) -> v1::Lease {
         renewals: record.counter,
         rule: text(body.rule.as_ref().map(|v| v as _)),
         revocation: text(record.revocation.as_ref().map(|v| v as _)),
+        names: body.x509.iter().flat_map(|x| x.names.iter().map(ToString::to_string)).collect(),
+        ancestors: record.observation.ancestors().iter().map(ToString::to_string).collect(),
+        signer: String::new(),
     }
 }
 
@@ -182,6 +187,9 @@ pub(crate) fn issued(issued: Issued, next_nonce: Vec<u8>, request: String) -> v1
         next_nonce,
         request,
         warnings: issued.warnings,
+        kind: record.body.kind.as_str().to_owned(),
+        workload: record.body.workload.to_string(),
+        ..v1::MintResponse::default()
     }
 }
 
@@ -238,6 +246,7 @@ pub(crate) fn key(info: &TokenKeyInfo) -> v1::Key {
         .to_owned(),
         state: info.state.as_str().to_owned(),
         since_ms: info.since.0,
+        ..v1::Key::default()
     }
 }
 

@@ -217,6 +217,7 @@ impl Wish {
             acceptors: AcceptorMode::Online,
             rule: None,
             evidence: self.evidence().map(|e| e.value()),
+            x509: None,
         }
     }
 

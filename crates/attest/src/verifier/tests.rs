@@ -10,7 +10,7 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 
 use super::*;
-use crate::evidence::{ClaimValue, Verified};
+use crate::evidence::{Challenge, ClaimValue, Judged, Verified};
 use crate::raw::{RawMatch, RawTask, RawTrustRule};
 use crate::rule::TrustRule;
 
@@ -32,11 +32,16 @@ struct Fake(AtomicUsize);
 
 #[async_trait]
 impl Attestor for Fake {
-    async fn verify(&self, evidence: &Evidence, now: UnixMillis) -> Result<Verified, Refusal> {
+    async fn verify(
+        &self,
+        evidence: &Evidence,
+        _: &Challenge<'_>,
+        now: UnixMillis,
+    ) -> Result<Judged, Refusal> {
         self.0.fetch_add(1, Ordering::SeqCst);
-        let Evidence::Oidc(audience) = evidence;
+        let Evidence::Oidc(audience) = evidence else { unreachable!("only tokens are shown here") };
         let text = |t: &str| ClaimValue::Text(t.to_owned());
-        Ok(Verified {
+        Ok(Judged::Foreign(Verified {
             kind: "oidc",
             issuer: "https://issuer.example".into(),
             audience: audience.expose().clone(),
@@ -45,7 +50,8 @@ impl Attestor for Fake {
             alias: None,
             issued_at: now,
             expires: now.plus(300_000),
-        })
+            holder: None,
+        }))
     }
 }
 
@@ -216,7 +222,7 @@ async fn attestation_puts_the_facts_together() {
     assert_eq!(facts.workload.as_str(), "spiffe://acme.internal/robots/_4a7");
     assert_eq!((facts.task.id.as_str(), facts.rule.as_str()), ("t-_4a7", "robots"));
     assert_eq!((facts.key, facts.lease, facts.at), (opened.thumbprint(), opened.lease(), UnixMillis(START)));
-    assert_eq!(facts.evidence.issued_at, UnixMillis(START));
+    assert_eq!(facts.evidence.as_ref().unwrap().issued_at, UnixMillis(START));
 }
 
 #[tokio::test]

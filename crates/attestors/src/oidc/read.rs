@@ -45,6 +45,7 @@ impl Read {
             alias,
             issued_at,
             expires,
+            holder: None,
         };
         Ok(Self { verified, not_before })
     }

@@ -22,6 +22,7 @@ pub(super) fn settings(id: &str, audit_file: PathBuf) -> Settings {
         broker_id: id.to_owned(),
         limits: MintLimits {
             token_lineage: defaults::TOKEN_LINEAGE,
+            x509_lineage: defaults::X509_LINEAGE,
             workload: quota(100, 60, 120),
             owner: quota(10_000, 3_000, 3_000),
             evidence_life: defaults::EVIDENCE_LIFE_MAX,

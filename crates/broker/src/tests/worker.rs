@@ -100,6 +100,8 @@ pub(super) fn claim(profile: &str, intent: &str) -> Claimed {
         reason: Some(text("release 1.4")),
         ttl: None,
         scopes: Scopes::default(),
+        names: Vec::new(),
+        kind: None,
     }
 }
 

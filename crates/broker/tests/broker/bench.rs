@@ -45,13 +45,18 @@ struct Believer;
 
 #[async_trait]
 impl Attestor for Believer {
-    async fn verify(&self, evidence: &Evidence, now: UnixMillis) -> Result<Verified, Refusal> {
-        let Evidence::Oidc(token) = evidence;
+    async fn verify(
+        &self,
+        evidence: &Evidence,
+        _: &Challenge<'_>,
+        now: UnixMillis,
+    ) -> Result<Judged, Refusal> {
+        let Evidence::Oidc(token) = evidence else { unreachable!("only tokens are shown here") };
         if token.expose() == NOBODYS {
             return Err(mayfly_domain::Reason::IssuerUnknown.into());
         }
         let text = |t: &str| ClaimValue::Text(t.to_owned());
-        Ok(Verified {
+        Ok(Judged::Foreign(Verified {
             kind: "oidc",
             issuer: "https://issuer.example".into(),
             audience: "acme.internal".into(),
@@ -60,7 +65,8 @@ impl Attestor for Believer {
             alias: None,
             issued_at: now,
             expires: now.plus(600_000),
-        })
+            holder: None,
+        }))
     }
 }
 
@@ -160,6 +166,7 @@ impl Site {
             broker_id: name.into(),
             limits: MintLimits {
                 token_lineage: Ttl::parse("1d").unwrap(),
+                x509_lineage: Ttl::parse("7d").unwrap(),
                 workload: quota,
                 owner: quota,
                 evidence_life: Ttl::parse("6h").unwrap(),
@@ -216,6 +223,8 @@ impl Node {
             reason: Some("said by its caller".parse().unwrap()),
             ttl: None,
             scopes: mayfly_domain::Scopes::default(),
+            names: Vec::new(),
+            kind: None,
         };
         self.broker.mint(&self.call(), &self.open(MINT), &evidence(token), claimed).await
     }

@@ -98,7 +98,8 @@ impl Key {
             Self::Rotate(args) => (Step::Unspecified, args.algorithm),
         };
         let algorithm = algorithm.map(Algorithm::as_str).unwrap_or_default().to_owned();
-        let answer = client.rotate_key(pb::RotateKeyRequest { step: step.into(), algorithm }).await?;
+        let answer =
+            client.rotate_key(pb::RotateKeyRequest { step: step.into(), algorithm, force: false }).await?;
         session.printer.show(&Keys { keys: answer.keys.into_iter().map(KeyView::from).collect() })?;
         session.printer.note(&format!("request {}", answer.request));
         Ok(0)

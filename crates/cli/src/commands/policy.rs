@@ -302,6 +302,8 @@ impl Policy {
                     reason: None,
                     ttl: args.ttl.map(|l| l.0),
                     scopes: Scopes::new(args.scopes.iter().cloned())?,
+                    names: Vec::new(),
+                    kind: None,
                 };
                 let explanation = loaded.engine.explain(&facts, args.action.into(), &claimed);
                 let code = explanation.decision.answer.as_ref().err().map_or(0, |r| r.reason.exit_code());

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use mayfly_attest::{AttestedFacts, OnOtherKey};
 use mayfly_domain::{
-    AcceptorMode, Binding, Deadline, LeaseId, Reason, Refusal, Scopes, Subject, Thumbprint, TrustDomain, Ttl,
-    UnixMillis, defaults,
+    AcceptorMode, Binding, CredentialKind, Deadline, LeaseId, Reason, Refusal, Scopes, Subject, Thumbprint,
+    TrustDomain, Ttl, UnixMillis, defaults,
 };
 use mayfly_policy::{Authorized, Grant, Mint, Renew, Staff};
 
 use super::{Confirmed, MintLimits, Pending, Reserved};
-use crate::command::{EvidenceUse, MintCommand, Minted, QuotaRule, RenewCommand, Spend, TaskPlan};
-use crate::record::{LeaseBody, LeaseRecord};
+use crate::command::{
+    EvidenceUse, MintCommand, Minted, ParentLink, QuotaRule, RenewCommand, Spend, TaskPlan,
+};
+use crate::record::{LeaseBody, LeaseRecord, X509Body};
 use crate::store::{LeaseStore, StoreError};
 use crate::task::TaskBody;
 
@@ -92,7 +94,7 @@ impl Leases {
             task: facts.task.id.clone(),
             key: facts.key,
             ttl: grant.ttl,
-            evidence: Some(self.evidence(facts)),
+            evidence: self.evidence(facts),
             subjects,
         };
         let record = self.store.renew(&command).await.map_err(|e| self.refusal(e, &command.subjects, &[]))?;
@@ -126,6 +128,7 @@ impl Leases {
             acceptors: AcceptorMode::Online,
             rule: None,
             evidence: None,
+            x509: None,
         };
         let command = MintCommand {
             id,
@@ -167,20 +170,21 @@ impl Leases {
         })
     }
 
-    /// How a workload's evidence is presented to the store.
-    pub fn evidence(&self, facts: &AttestedFacts) -> EvidenceUse {
+    /// How a workload's evidence is presented to the store; none where it showed a live credential.
+    pub fn evidence(&self, facts: &AttestedFacts) -> Option<EvidenceUse> {
+        let evidence = facts.evidence.as_ref()?;
         let mut observes = vec![Subject::Workload(facts.workload.clone())];
         observes.extend(facts.owners.iter().cloned().map(Subject::Owner));
         observes.push(Subject::Everything(self.trust_domain.clone()));
-        EvidenceUse {
-            hash: facts.evidence.hash,
-            alias: facts.evidence.alias,
-            key: facts.key,
-            issued_at: facts.evidence.issued_at,
-            until: facts.evidence.expires.plus(2 * defaults::SKEW_MS),
-            supersede: facts.evidence.on_other_key == OnOtherKey::Supersede,
+        Some(EvidenceUse {
+            hash: evidence.hash,
+            alias: evidence.alias,
+            key: evidence.holder,
+            issued_at: evidence.issued_at,
+            until: evidence.expires.plus(2 * defaults::SKEW_MS),
+            supersede: evidence.on_other_key == OnOtherKey::Supersede,
             observes,
-        }
+        })
     }
 
     /// Turns a store's error into a refusal whose particulars name the subject.
@@ -205,21 +209,30 @@ impl Leases {
     fn mint_command(&self, grant: &Grant, limits: &MintLimits) -> MintCommand {
         let facts = &grant.attested;
         let evidence = self.evidence(facts);
+        let profile = &grant.profile;
+        let x509 = profile.x509().map(|x509| X509Body {
+            names: grant.names.clone(),
+            client: x509.client,
+            server: x509.server,
+            environment: facts.environment.clone(),
+            tags: facts.tags.clone(),
+        });
         let body = LeaseBody {
-            kind: mayfly_domain::CredentialKind::Token,
+            kind: profile.kind(),
             workload: facts.workload.clone(),
             owners: facts.owners.clone(),
             task: Some(facts.task.id.clone()),
             intent: Some(grant.intent.clone()),
             profile: Some(grant.profile.name.clone()),
             integration: Some(grant.profile.integration.clone()),
-            audience: Some(grant.profile.token.audience.clone()),
+            audience: profile.token().map(|t| t.audience.clone()),
             scopes: grant.scopes.clone(),
             key: facts.key,
-            binding: grant.profile.token.binding,
-            acceptors: grant.profile.token.acceptors,
-            rule: Some(facts.rule.clone()),
-            evidence: Some(evidence.value()),
+            binding: profile.binding(),
+            acceptors: profile.acceptors(),
+            rule: facts.rule.clone(),
+            evidence: evidence.as_ref().map(EvidenceUse::value),
+            x509,
         };
         let workload_live = grant
             .profile
@@ -242,11 +255,18 @@ impl Leases {
             spend: Some(spend(facts)),
             subjects: body.subjects(&self.trust_domain),
             ttl: grant.ttl,
-            lineage: limits.token_lineage,
+            lineage: match profile.kind() {
+                CredentialKind::X509 => limits.x509_lineage,
+                _ => limits.token_lineage,
+            },
             not_after: UnixMillis(u64::MAX),
             task: Some(task_plan(facts, Some(grant), None, limits)),
-            evidence: Some(evidence),
-            parent: None,
+            evidence,
+            parent: facts.parent.as_ref().map(|parent| ParentLink {
+                id: parent.lease,
+                observation: parent.observation.clone(),
+                expires: parent.expires,
+            }),
             quotas,
             body,
         }

@@ -7,7 +7,7 @@ use mayfly_domain::{
     ProfileName, Scope, Scopes, Ttl, text,
 };
 
-use super::{Profile, TokenProfile};
+use super::{Grants, Profile, TokenProfile};
 
 /// The most intents that a profile may list.
 pub const INTENTS_MAX: usize = 32;
@@ -197,7 +197,7 @@ impl Profile {
                     owner,
                     environment,
                     intents,
-                    token,
+                    grants: Grants::Token(token),
                     live_leases_workload,
                 })
             }

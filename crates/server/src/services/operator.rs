@@ -306,6 +306,69 @@ impl OperatorService for Operators {
         let outcome = outcome.await;
         answer(&context, outcome)
     }
+
+    async fn revoke_key(
+        &self,
+        _: Request<v1::RevokeKeyRequest>,
+    ) -> Result<Response<v1::RevokeKeyResponse>, Status> {
+        Err(Status::unimplemented("RevokeKey"))
+    }
+
+    async fn list_authorities(
+        &self,
+        _: Request<v1::ListAuthoritiesRequest>,
+    ) -> Result<Response<v1::ListAuthoritiesResponse>, Status> {
+        Err(Status::unimplemented("ListAuthorities"))
+    }
+
+    async fn rotate_authority(
+        &self,
+        _: Request<v1::RotateAuthorityRequest>,
+    ) -> Result<Response<v1::RotateAuthorityResponse>, Status> {
+        Err(Status::unimplemented("RotateAuthority"))
+    }
+
+    async fn revoke_authority(
+        &self,
+        _: Request<v1::RevokeAuthorityRequest>,
+    ) -> Result<Response<v1::RevokeAuthorityResponse>, Status> {
+        Err(Status::unimplemented("RevokeAuthority"))
+    }
+
+    async fn get_authority_csr(
+        &self,
+        _: Request<v1::GetAuthorityCsrRequest>,
+    ) -> Result<Response<v1::GetAuthorityCsrResponse>, Status> {
+        Err(Status::unimplemented("GetAuthorityCsr"))
+    }
+
+    async fn import_authority(
+        &self,
+        _: Request<v1::ImportAuthorityRequest>,
+    ) -> Result<Response<v1::ImportAuthorityResponse>, Status> {
+        Err(Status::unimplemented("ImportAuthority"))
+    }
+
+    async fn create_join_token(
+        &self,
+        _: Request<v1::CreateJoinTokenRequest>,
+    ) -> Result<Response<v1::CreateJoinTokenResponse>, Status> {
+        Err(Status::unimplemented("CreateJoinToken"))
+    }
+
+    async fn list_join_tokens(
+        &self,
+        _: Request<v1::ListJoinTokensRequest>,
+    ) -> Result<Response<v1::ListJoinTokensResponse>, Status> {
+        Err(Status::unimplemented("ListJoinTokens"))
+    }
+
+    async fn withdraw_join_token(
+        &self,
+        _: Request<v1::WithdrawJoinTokenRequest>,
+    ) -> Result<Response<v1::WithdrawJoinTokenResponse>, Status> {
+        Err(Status::unimplemented("WithdrawJoinToken"))
+    }
 }
 
 fn kind(text: &str) -> Result<Option<CredentialKind>, Refusal> {

@@ -28,6 +28,22 @@ impl Workloads {
 
 #[tonic::async_trait]
 impl WorkloadService for Workloads {
+    type WatchBundleStream = tokio_stream::Pending<Result<v1::TrustBundle, Status>>;
+
+    async fn complete_task_by_handle(
+        &self,
+        _: Request<v1::CompleteTaskByHandleRequest>,
+    ) -> Result<Response<v1::CompleteTaskByHandleResponse>, Status> {
+        Err(Status::unimplemented("CompleteTaskByHandle"))
+    }
+
+    async fn watch_bundle(
+        &self,
+        _: Request<v1::WatchBundleRequest>,
+    ) -> Result<Response<Self::WatchBundleStream>, Status> {
+        Err(Status::unimplemented("WatchBundle"))
+    }
+
     async fn get_nonce(
         &self,
         request: Request<v1::GetNonceRequest>,
@@ -108,6 +124,7 @@ impl WorkloadService for Workloads {
                 joined: started.joined,
                 next_nonce: self.next_nonce(),
                 request: context.call.request.to_string(),
+                completion_handle: String::new(),
             })
         };
         let outcome = outcome.await;

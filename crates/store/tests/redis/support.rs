@@ -108,6 +108,7 @@ pub(crate) fn mint_of(n: u8, task: &str, kind: CredentialKind) -> MintCommand {
         acceptors: AcceptorMode::Online,
         rule: None,
         evidence: Some(used.value()),
+        x509: None,
     };
     let quota = |subject, live_max| QuotaRule { subject, live_max, per_min: 6_000, burst: 1_000 };
     MintCommand {
