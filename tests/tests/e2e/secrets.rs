@@ -91,7 +91,7 @@ async fn no_secret_of_a_run_is_in_logs_audit_errors_metrics_or_redis() {
             errors.push(format!("{late:?}"));
         }
         if n == 4 {
-            let rotate = pb::RotateKeyRequest { step: 0, algorithm: String::new() };
+            let rotate = pb::RotateKeyRequest::default();
             alice.client.rotate_key(rotate).await.unwrap();
         }
         told.extend(errors.join("\n").into_bytes());

@@ -92,7 +92,7 @@ async fn a_key_rotated_at_one_broker_is_known_at_the_other() {
     let acceptor = two.acceptor("load-api").await;
     let mut job = one.job(&site, &load_spec("1", "1")).await;
     let before = job.mint("load", "use:load").await.unwrap().credential;
-    let rotate = pb::RotateKeyRequest { step: 0, algorithm: String::new() };
+    let rotate = pb::RotateKeyRequest::default();
     let keys = alice.client.rotate_key(rotate).await.unwrap().keys;
     assert!(keys.len() >= 2, "{keys:?}");
     for target in [&one, &two] {
