@@ -20,10 +20,10 @@ fn a_profile_compiles_to_what_its_file_says() {
     raw.review_by = Some("2027-05-01".into());
     raw.quota.workload.live_leases = Some(5);
     let profile = Profile::compile(&raw, TtlLimits::default()).unwrap();
-    assert_eq!(profile.token.ttl, Ttl::parse("5m").unwrap());
-    assert_eq!(profile.token.ttl_max, Ttl::parse("15m").unwrap());
-    assert_eq!(profile.token.binding, Binding::Dpop);
-    assert_eq!(profile.token.acceptors, AcceptorMode::Feed);
+    assert_eq!(profile.token().unwrap().ttl, Ttl::parse("5m").unwrap());
+    assert_eq!(profile.token().unwrap().ttl_max, Ttl::parse("15m").unwrap());
+    assert_eq!(profile.token().unwrap().binding, Binding::Dpop);
+    assert_eq!(profile.token().unwrap().acceptors, AcceptorMode::Feed);
     assert_eq!(profile.live_leases_workload, Some(5));
     assert_eq!(profile.environment.unwrap().as_str(), "production");
     assert_eq!(profile.intents.len(), 2);
@@ -85,7 +85,7 @@ fn all_mistakes_come_at_once_and_lives_default_to_the_configurations() {
         let mut raw = raw("x");
         raw.token.as_mut().unwrap().ttl =
             RawTtl { default: default.map(Into::into), max: max.map(Into::into) };
-        let token = Profile::compile(&raw, TtlLimits::default()).unwrap().token;
+        let token = Profile::compile(&raw, TtlLimits::default()).unwrap().token().unwrap().clone();
         (token.ttl.to_string(), token.ttl_max.to_string())
     };
     assert_eq!(lives(None, None), ("5m".into(), "1h".into()));
