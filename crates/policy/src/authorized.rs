@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use mayfly_attest::AttestedFacts;
 use mayfly_domain::{
-    CredentialKind, Deadline, Intent, LeaseId, OperatorName, Owners, PolicyId, ProfileName, San, Scopes,
-    SpiffeId, Subject, TaskReason, Ttl,
+    CredentialKind, Deadline, Environment, Intent, LeaseId, OperatorName, Owner, Owners, PolicyId,
+    ProfileName, San, Scopes, SpiffeId, Subject, TaskReason, Ttl,
 };
 
 use crate::profile::Profile;
@@ -113,13 +113,16 @@ pub enum OperatorAction {
     Lift,
     /// Read audit records.
     Audit,
-    /// Rotate signing keys.
+    /// Rotate, withdraw and replace signing keys and issuing CAs.
     Rotate,
+    /// Make, list and withdraw join tokens for a workload.
+    Join,
 }
 
 impl OperatorAction {
     /// Every action.
-    pub const ALL: [Self; 6] = [Self::List, Self::Revoke, Self::Block, Self::Lift, Self::Audit, Self::Rotate];
+    pub const ALL: [Self; 7] =
+        [Self::List, Self::Revoke, Self::Block, Self::Lift, Self::Audit, Self::Rotate, Self::Join];
 
     /// The action's id in policies.
     pub const fn as_str(self) -> &'static str {
@@ -130,6 +133,7 @@ impl OperatorAction {
             Self::Lift => "lift",
             Self::Audit => "audit",
             Self::Rotate => "rotate",
+            Self::Join => "join",
         }
     }
 }
@@ -151,6 +155,16 @@ pub enum Target {
         profile: Option<ProfileName>,
         /// Its task, where it has one.
         task: Option<mayfly_domain::TaskId>,
+    },
+    /// A workload that is to be vouched for, under one of the owners that it would have: whoever may name an owner
+    /// is asked for each of them.
+    Workload {
+        /// The workload.
+        id: SpiffeId,
+        /// One of its owners.
+        owner: Owner,
+        /// The environment that it would have.
+        environment: Option<Environment>,
     },
 }
 

@@ -298,5 +298,6 @@ fn target_words(target: &Target) -> String {
     match target {
         Target::Subject(subject) => format!("{subject}"),
         Target::Lease { id, .. } => format!("lease {id}"),
+        Target::Workload { id, owner, .. } => format!("workload {id} of {owner}"),
     }
 }

@@ -190,6 +190,14 @@ impl Words {
                 entities.push(Entity::new_no_attrs(lease.clone(), parents));
                 (lease, entities)
             }
+            Target::Workload { id, owner, environment } => {
+                let workload = uid(&self.workload, id.as_str());
+                let text = |e: &mayfly_domain::Environment| Value::new_string(e.as_str().to_owned());
+                let environment = environment.as_ref().map(|e| ("environment".to_owned(), text(e)));
+                let owner = uid(&self.owner, owner.as_str());
+                let entity = Entity::new_with_tags(workload.clone(), environment, [owner], []).ok()?;
+                (workload, vec![entity])
+            }
         })
     }
 

@@ -255,7 +255,8 @@ fn lease() -> Target {
 fn operators_do_what_their_groups_may() {
     let engine = engine(&[PAYMENTS]);
     for action in OperatorAction::ALL {
-        let permitted = !matches!(action, OperatorAction::Lift | OperatorAction::Rotate);
+        let permitted =
+            !matches!(action, OperatorAction::Lift | OperatorAction::Rotate | OperatorAction::Join);
         for target in [
             subject(Dimension::Everything, "acme.internal"),
             subject(Dimension::Owner, "team:payments"),
@@ -316,6 +317,28 @@ fn keys_are_rotated_for_the_whole_trust_domain_only() {
     let may = |target| engine.operate(&operator("dana"), OperatorAction::Rotate, target).is_ok();
     assert!(may(subject(Dimension::Everything, "acme.internal")));
     assert!(!may(lease()));
+}
+
+#[test]
+fn a_join_token_is_permitted_by_the_owner_and_environment_that_it_would_give() {
+    let engine = engine(&[r#"@id("p") permit (principal, action == Mayfly::Action::"join",
+        resource in Mayfly::Owner::"team:payments") when { !(resource has environment) };"#]);
+    let may = |owner: &str, environment: Option<&str>| {
+        let target = Target::Workload {
+            id: "spiffe://acme.internal/svc/ledger".parse().unwrap(),
+            owner: owner.parse().unwrap(),
+            environment: environment.map(|e| e.parse().unwrap()),
+        };
+        engine.operate(&operator("dana"), OperatorAction::Join, target).is_ok()
+    };
+    assert!(may("team:payments", None));
+    assert!(!may("team:ledger", None));
+    assert!(!may("team:payments", Some("production")));
+    assert!(!may_on(&engine, lease()) && !may_on(&engine, subject(Dimension::Everything, "acme.internal")));
+}
+
+fn may_on(engine: &Engine, target: Target) -> bool {
+    engine.operate(&operator("dana"), OperatorAction::Join, target).is_ok()
 }
 
 #[test]

@@ -120,14 +120,15 @@ fn targets() -> Vec<Target> {
     ]
 }
 
-/// The full set's answer; keys are rotated for the trust domain only, which the slices hold and the set does not.
+/// The full set's answer; keys are rotated for the trust domain only and join tokens made for workloads only, which
+/// the slices hold and the set does not.
 fn whole_operator(
     engine: &Engine,
     full: &PolicySet,
     action: OperatorAction,
     target: &Target,
 ) -> (bool, Vec<PolicyId>) {
-    if action == OperatorAction::Rotate {
+    if matches!(action, OperatorAction::Rotate | OperatorAction::Join) {
         return (false, Vec::new());
     }
     let groups = engine.operator_groups(&operator("dana").name).unwrap();

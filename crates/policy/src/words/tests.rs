@@ -36,8 +36,9 @@ fn the_data_that_is_made_is_of_the_schema() {
     let context = words.operator_context(&who.proven).unwrap();
     let resource = uid(&words.trust_domain, "acme.internal");
     for action in OperatorAction::ALL {
+        let on = if action == OperatorAction::Join { workload.uid() } else { resource.clone() };
         let action = words.action(action.as_str());
-        Request::new(dana.uid(), action, resource.clone(), context.clone(), Some(&words.schema)).unwrap();
+        Request::new(dana.uid(), action, on, context.clone(), Some(&words.schema)).unwrap();
     }
     Entities::from_entities([dana], Some(&words.schema)).unwrap();
 }
