@@ -5,16 +5,21 @@
 //! authentication. No URI name constraints: rustls-webpki 0.103 refuses every SPIFFE leaf below one. Must never
 //! issue a leaf; that is `x509`'s work.
 
+use std::sync::Arc;
+
 use mayfly_domain::defaults::SKEW_MS;
-use mayfly_domain::{KeyAlg, SecretBytes, TrustDomain, UnixMillis};
+use mayfly_domain::{KeyAlg, Reason, Refusal, SecretBytes, TrustDomain, UnixMillis};
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use x509_parser::asn1_rs::Tag;
+use x509_parser::certificate::X509Certificate;
 
+use crate::issuing::{IssuingAuthority, Role};
 use crate::signer::MemorySigner;
 
 /// How long the authorities live: ten years of 365 days.
@@ -22,30 +27,40 @@ pub const AUTHORITY_LIFE_S: u64 = 10 * 365 * 86_400;
 
 /// Why an authority could not be made or used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("certificate authority: {0}")]
-pub struct AuthorityError(pub(crate) String);
+pub enum AuthorityError {
+    /// Its key can't sign now.
+    #[error("certificate authority: the holder of its key can't sign now")]
+    Unavailable,
+    /// Anything else.
+    #[error("certificate authority: {0}")]
+    Invalid(String),
+}
 
 impl From<rcgen::Error> for AuthorityError {
     fn from(e: rcgen::Error) -> Self {
-        Self(e.to_string())
+        match e {
+            rcgen::Error::RemoteKeyError => Self::Unavailable,
+            other => Self::Invalid(other.to_string()),
+        }
     }
 }
 
-/// Which authority.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    Root,
-    Workload,
-    System,
+impl From<AuthorityError> for Refusal {
+    fn from(e: AuthorityError) -> Self {
+        let reason = match e {
+            AuthorityError::Unavailable => Reason::SignerUnavailable,
+            AuthorityError::Invalid(_) => Reason::Internal,
+        };
+        Self::new(reason, e.to_string())
+    }
 }
 
-impl Role {
-    const fn common_name(self) -> &'static str {
-        match self {
-            Self::Root => "Mayfly root CA",
-            Self::Workload => "Mayfly workload CA",
-            Self::System => "Mayfly system CA",
-        }
+/// The common name of the authority of a role; none: the root.
+const fn common_name(role: Option<Role>) -> &'static str {
+    match role {
+        None => "Mayfly root CA",
+        Some(Role::Workload) => "Mayfly workload CA",
+        Some(Role::System) => "Mayfly system CA",
     }
 }
 
@@ -56,14 +71,11 @@ pub(crate) struct Authority {
     pub(crate) pkcs8: SecretBytes,
 }
 
-/// An authority that can sign.
-pub(crate) type SigningAuthority = Issuer<'static, KeyPair>;
-
 impl Authority {
     /// Makes the root.
     pub(crate) fn root(domain: &TrustDomain, now: UnixMillis) -> Result<Self, AuthorityError> {
         let pkcs8 = new_key()?;
-        let certificate = params(domain, Role::Root, now)?.self_signed(&key_pair(&pkcs8)?)?;
+        let certificate = params(domain, None, now)?.self_signed(&key_pair(&pkcs8)?)?;
         Ok(Self { certificate: certificate.into(), pkcs8 })
     }
 
@@ -75,13 +87,34 @@ impl Authority {
         now: UnixMillis,
     ) -> Result<Self, AuthorityError> {
         let pkcs8 = new_key()?;
-        let certificate = params(domain, role, now)?.signed_by(&key_pair(&pkcs8)?, &self.signing()?)?;
+        let certificate = params(domain, Some(role), now)?.signed_by(&key_pair(&pkcs8)?, &self.signing()?)?;
         Ok(Self { certificate: certificate.into(), pkcs8 })
     }
 
-    /// The authority ready to sign.
-    pub(crate) fn signing(&self) -> Result<SigningAuthority, AuthorityError> {
+    fn signing(&self) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
         Ok(Issuer::from_ca_cert_der(&self.certificate, key_pair(&self.pkcs8)?)?)
+    }
+
+    /// The authority ready to issue.
+    pub(crate) fn issuer(&self, role: Role) -> Result<IssuingAuthority, AuthorityError> {
+        let signer = MemorySigner::from_pkcs8(KeyAlg::P256, &self.pkcs8)
+            .map_err(|e| AuthorityError::Invalid(e.to_string()))?;
+        IssuingAuthority::new(role, Arc::new(signer), self.certificate.clone(), [])
+    }
+
+    /// A certificate of the same name and key that is its own issuer: what a verifier trusts, where it trusts
+    /// this authority and nothing above it.
+    pub(crate) fn anchor(&self) -> Result<CertificateDer<'static>, AuthorityError> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(&self.certificate)
+            .map_err(|e| AuthorityError::Invalid(e.to_string()))?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name = subject(&parsed)?;
+        params.serial_number = Some(random_serial()?);
+        params.not_before = parsed.validity().not_before.to_datetime();
+        params.not_after = parsed.validity().not_after.to_datetime();
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        Ok(params.self_signed(&key_pair(&self.pkcs8)?)?.into())
     }
 
     pub(crate) fn copy(&self) -> Self {
@@ -89,8 +122,26 @@ impl Authority {
     }
 }
 
+/// A certificate's subject, as rcgen writes names: one attribute of UTF-8 or printable text at each level.
+fn subject(certificate: &X509Certificate<'_>) -> Result<DistinguishedName, AuthorityError> {
+    let no = || AuthorityError::Invalid("its subject can't be written again".into());
+    let mut name = DistinguishedName::new();
+    for attribute in certificate.subject().iter_attributes() {
+        let oid: Vec<u64> = attribute.attr_type().iter().ok_or_else(no)?.collect();
+        let text = attribute.as_str().map_err(|_| no())?;
+        let value = match attribute.attr_value().tag() {
+            Tag::Utf8String => DnValue::Utf8String(text.to_owned()),
+            Tag::PrintableString => DnValue::PrintableString(text.try_into().map_err(|_| no())?),
+            Tag::Ia5String => DnValue::Ia5String(text.try_into().map_err(|_| no())?),
+            _ => return Err(no()),
+        };
+        name.push(DnType::from_oid(&oid), value);
+    }
+    Ok(name)
+}
+
 fn new_key() -> Result<SecretBytes, AuthorityError> {
-    MemorySigner::generate_pkcs8(KeyAlg::P256).map_err(|e| AuthorityError(e.to_string()))
+    MemorySigner::generate_pkcs8(KeyAlg::P256).map_err(|e| AuthorityError::Invalid(e.to_string()))
 }
 
 pub(crate) fn key_pair(pkcs8: &SecretBytes) -> Result<KeyPair, AuthorityError> {
@@ -110,7 +161,7 @@ pub(crate) fn set_validity(params: &mut CertificateParams, from: UnixMillis, unt
 /// A positive serial of 20 octets.
 pub(crate) fn random_serial() -> Result<rcgen::SerialNumber, AuthorityError> {
     let mut serial = [0u8; 20];
-    SystemRandom::new().fill(&mut serial).map_err(|_| AuthorityError("no randomness".into()))?;
+    SystemRandom::new().fill(&mut serial).map_err(|_| AuthorityError::Invalid("no randomness".into()))?;
     if let Some(first) = serial.first_mut() {
         // Positive and of full length: the top bit clear, the next one set.
         *first = (*first & 0x3f) | 0x40;
@@ -122,11 +173,15 @@ pub(crate) fn uri(text: &str) -> Result<SanType, AuthorityError> {
     Ok(SanType::URI(Ia5String::try_from(text).map_err(AuthorityError::from)?))
 }
 
-fn params(domain: &TrustDomain, role: Role, now: UnixMillis) -> Result<CertificateParams, AuthorityError> {
+fn params(
+    domain: &TrustDomain,
+    role: Option<Role>,
+    now: UnixMillis,
+) -> Result<CertificateParams, AuthorityError> {
     let mut name = DistinguishedName::new();
     // An organisation's name has at most 64 characters (RFC 5280, upper bounds); a trust domain may be longer.
     name.push(DnType::OrganizationName, domain.as_str().chars().take(64).collect::<String>());
-    name.push(DnType::CommonName, role.common_name());
+    name.push(DnType::CommonName, common_name(role));
     let mut params = CertificateParams::default();
     params.distinguished_name = name;
     params.serial_number = Some(random_serial()?);
@@ -135,8 +190,8 @@ fn params(domain: &TrustDomain, role: Role, now: UnixMillis) -> Result<Certifica
     params.subject_alt_names = vec![uri(&format!("spiffe://{domain}"))?];
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.use_authority_key_identifier_extension = true;
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(u8::from(role == Role::Root)));
-    if role != Role::Root {
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(u8::from(role.is_none())));
+    if role.is_some() {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
     }

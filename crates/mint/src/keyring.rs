@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mayfly_domain::{PublicKey, SecretBytes, TrustDomain};
+use mayfly_domain::{PublicKey, SecretBytes, SignerId, TrustDomain};
 use rustls_pki_types::CertificateDer;
 
-use crate::authority::SigningAuthority;
+use crate::issuing::{IssuingAuthority, Role};
 use crate::keyset::{KeySet, KeySetError, KeyState, TokenKeyInfo};
 use crate::signer::{MemorySigner, Signer, jose_name};
 
@@ -19,6 +19,22 @@ pub(crate) struct VerifyKey {
     pub(crate) public: PublicKey,
     /// The one header that tokens of this key have, as base64url.
     pub(crate) header: String,
+}
+
+/// What verifies workloads' credentials, the same at every broker for one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bundle {
+    /// The key set's version.
+    pub version: u64,
+    /// The trust domain.
+    pub trust_domain: TrustDomain,
+    /// For each authority of workloads a certificate of its name and key that is its own issuer. A verifier of
+    /// workloads trusts these and nothing above them.
+    pub workload_anchors: Vec<CertificateDer<'static>>,
+    /// The trust domain's root and the companies' roots.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// The JWKS document.
+    pub jwks: Arc<[u8]>,
 }
 
 /// A key set, ready for use.
@@ -32,9 +48,12 @@ pub struct KeyRing {
     nonces: Vec<SecretBytes>,
     evidence: SecretBytes,
     root: CertificateDer<'static>,
-    workload: CertificateDer<'static>,
-    system: CertificateDer<'static>,
-    pub(crate) system_authority: SigningAuthority,
+    workload: IssuingAuthority,
+    system: IssuingAuthority,
+    known: Vec<SignerId>,
+    workload_anchors: Vec<CertificateDer<'static>>,
+    system_anchors: Vec<CertificateDer<'static>>,
+    bundle: Arc<Bundle>,
     jwks: Arc<[u8]>,
     ca_pem: Arc<[u8]>,
 }
@@ -68,6 +87,19 @@ impl KeyRing {
         }
         let (active, active_header) =
             active.ok_or_else(|| KeySetError::Malformed("no active token key".into()))?;
+        let workload = set.workload.issuer(Role::Workload)?;
+        let system = set.system.issuer(Role::System)?;
+        let jwks: Arc<[u8]> = format!(r#"{{"keys":[{}]}}"#, jwks.join(",")).into_bytes().into();
+        let workload_anchors = vec![set.workload.anchor()?];
+        let known = verify.iter().map(|k: &VerifyKey| SignerId::from(k.public.thumbprint()));
+        let known = known.chain([workload.id(), system.id()]).collect();
+        let bundle = Bundle {
+            version: set.version(),
+            trust_domain: set.trust_domain().clone(),
+            workload_anchors: workload_anchors.clone(),
+            roots: vec![set.root.certificate.clone()],
+            jwks: jwks.clone(),
+        };
         Ok(Self {
             version: set.version(),
             trust_domain: set.trust_domain().clone(),
@@ -78,10 +110,13 @@ impl KeyRing {
             nonces: set.nonces.iter().map(copy).collect(),
             evidence: copy(&set.evidence),
             root: set.root.certificate.clone(),
-            workload: set.workload.certificate.clone(),
-            system: set.system.certificate.clone(),
-            system_authority: set.system.signing()?,
-            jwks: format!(r#"{{"keys":[{}]}}"#, jwks.join(",")).into_bytes().into(),
+            workload,
+            system,
+            known,
+            workload_anchors,
+            system_anchors: vec![set.system.anchor()?],
+            bundle: Arc::new(bundle),
+            jwks,
             ca_pem: pem(&set.root.certificate).into_bytes().into(),
         })
     }
@@ -140,15 +175,43 @@ impl KeyRing {
         &self.root
     }
 
-    /// The certificate of the authority that issues to workloads.
-    pub fn workload_ca(&self) -> &CertificateDer<'static> {
+    /// The id of the key that signs tokens, as leases remember it.
+    pub fn signer_id(&self) -> SignerId {
+        SignerId::from(self.active.public_key().thumbprint())
+    }
+
+    /// The id of the authority that issues to workloads now, as leases remember it.
+    pub fn workload_signer_id(&self) -> SignerId {
+        self.workload.id()
+    }
+
+    /// Whether what this key signed still counts: a token key or an authority of the set, in whatever state.
+    pub fn knows(&self, signer: &SignerId) -> bool {
+        self.known.contains(signer)
+    }
+
+    /// The authority that issues to workloads now.
+    pub fn workload_authority(&self) -> &IssuingAuthority {
         &self.workload
     }
 
-    /// The certificate of the authority that issues to brokers, operators and acceptors: the only anchor for
-    /// verifying operators' and acceptors' certificates.
-    pub fn system_ca(&self) -> &CertificateDer<'static> {
+    /// The authority that issues to brokers, operators and acceptors now.
+    pub fn system_authority(&self) -> &IssuingAuthority {
         &self.system
+    }
+
+    /// The anchors of a role: for each of its authorities a certificate of its name and key that is its own
+    /// issuer. Nothing else verifies that role's certificates, least of all the shared root.
+    pub fn anchors(&self, role: Role) -> &[CertificateDer<'static>] {
+        match role {
+            Role::Workload => &self.workload_anchors,
+            Role::System => &self.system_anchors,
+        }
+    }
+
+    /// What verifies workloads' credentials.
+    pub fn bundle(&self) -> &Arc<Bundle> {
+        &self.bundle
     }
 }
 

@@ -8,7 +8,8 @@ use mayfly_domain::{KeyAlg, SecretBytes, TrustDomain, UnixMillis};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls_pki_types::CertificateDer;
 
-use crate::authority::{Authority, AuthorityError, Role};
+use crate::authority::{Authority, AuthorityError};
+use crate::issuing::Role;
 use crate::seal::{Seal, SealError};
 use crate::signer::{KeyRejected, MemorySigner, Signer as _};
 

@@ -6,6 +6,7 @@
 pub mod authority;
 mod compact;
 pub mod dpop;
+pub mod issuing;
 pub mod jwt;
 pub mod keyring;
 pub mod keyset;
@@ -17,8 +18,9 @@ pub mod x509;
 
 pub use authority::AuthorityError;
 pub use dpop::{Presented, ReplayWindow};
+pub use issuing::{AuthorityKey, IssuingAuthority, Role};
 pub use jwt::{AccessToken, Minter, TokenVerifier, VerifiedToken};
-pub use keyring::KeyRing;
+pub use keyring::{Bundle, KeyRing};
 pub use keyset::{KeySet, KeySetError, KeyState, LiveTokens, TokenKeyInfo};
 pub use seal::{Seal, SealError};
 pub use signer::{MemorySigner, Signer};

@@ -27,6 +27,11 @@ pub trait Signer: Send + Sync + std::fmt::Debug {
         self.public_key().alg()
     }
 
+    /// Whether signing may block for long: the key is in a module, not in memory.
+    fn blocks(&self) -> bool {
+        false
+    }
+
     /// Signs `message`: `r || s` for P-256, 64 octets for Ed25519.
     ///
     /// # Errors

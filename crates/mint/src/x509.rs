@@ -28,12 +28,12 @@ pub const SPKI_OCTETS_MAX: usize = 512;
 /// An issued certificate with its issuing authority.
 #[derive(Debug, Clone)]
 pub struct IssuedCertificate {
-    chain: [CertificateDer<'static>; 2],
+    chain: Vec<CertificateDer<'static>>,
     expires: UnixMillis,
 }
 
 impl IssuedCertificate {
-    /// The leaf, then the authority that issued it.
+    /// The leaf, the authority that issued it, and what stands between that and a root.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
@@ -153,12 +153,6 @@ fn issue_staff(
     Ok(sign(ring, params, &info, now, record.expires)?)
 }
 
-impl From<AuthorityError> for Refusal {
-    fn from(e: AuthorityError) -> Self {
-        Self::new(Reason::Internal, e.to_string())
-    }
-}
-
 /// Makes a broker's server certificate and its key: `spiffe://TD/mayfly/broker/ID`, reached under `names`.
 ///
 /// # Errors
@@ -171,7 +165,8 @@ pub fn broker_identity(
     now: UnixMillis,
 ) -> Result<BrokerIdentity, AuthorityError> {
     let id = broker_id(ring.trust_domain(), broker)?;
-    let pkcs8 = MemorySigner::generate_pkcs8(KeyAlg::P256).map_err(|e| AuthorityError(e.to_string()))?;
+    let pkcs8 =
+        MemorySigner::generate_pkcs8(KeyAlg::P256).map_err(|e| AuthorityError::Invalid(e.to_string()))?;
     let mut params = leaf(&id, broker)?;
     for name in names {
         params.subject_alt_names.push(match name {
@@ -184,7 +179,7 @@ pub fn broker_identity(
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     let issued = sign(ring, params, &key_pair(&pkcs8)?, now, now.plus(ttl.as_millis()))?;
     Ok(BrokerIdentity {
-        chain: issued.chain.to_vec(),
+        chain: issued.chain,
         key: PrivatePkcs8KeyDer::from(pkcs8.expose().clone()).into(),
         id,
         expires: issued.expires,
@@ -197,10 +192,10 @@ pub fn broker_identity(
 /// [`AuthorityError`] where `broker` is not one segment of a SPIFFE ID's path.
 pub fn broker_id(trust_domain: &TrustDomain, broker: &str) -> Result<SpiffeId, AuthorityError> {
     if broker.contains('/') {
-        return Err(AuthorityError("a broker's id is one path segment".into()));
+        return Err(AuthorityError::Invalid("a broker's id is one path segment".into()));
     }
     SpiffeId::new(trust_domain, &format!("/mayfly/broker/{broker}"))
-        .map_err(|e| AuthorityError(e.to_string()))
+        .map_err(|e| AuthorityError::Invalid(e.to_string()))
 }
 
 /// What all leaves share.
@@ -227,8 +222,10 @@ fn sign(
     let expires = until.floor_secs();
     // The skew is for verifiers whose clock is behind; it is never added to the end.
     set_validity(&mut params, now.minus(SKEW_MS), expires);
-    let leaf = params.signed_by(key, &ring.system_authority)?;
-    Ok(IssuedCertificate { chain: [leaf.into(), ring.system_ca().clone()], expires })
+    let authority = ring.system_authority();
+    let leaf = params.signed_by(key, authority.issuer())?;
+    let chain = std::iter::once(leaf.into()).chain(authority.chain().iter().cloned()).collect();
+    Ok(IssuedCertificate { chain, expires })
 }
 
 #[cfg(test)]

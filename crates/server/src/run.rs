@@ -10,7 +10,7 @@ use bytes::Bytes;
 use mayfly_broker::{Broker, Standing};
 use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Reason, Refusal, UnixMillis, defaults};
-use mayfly_mint::{KeyRing, ServerName, x509};
+use mayfly_mint::{KeyRing, Role, ServerName, x509};
 use mayfly_proto::v1::acceptor_service_server::AcceptorServiceServer;
 use mayfly_proto::v1::operator_service_server::OperatorServiceServer;
 use mayfly_proto::v1::workload_service_server::WorkloadServiceServer;
@@ -143,7 +143,7 @@ impl Bound {
         let identity = Identity::new(&broker.keys(), &settings, &names, clock.now())?;
         let ends = identity.ends;
         let tls = Arc::new(
-            Tls::new(clock.clone(), identity.chain, identity.key, broker.keys().system_ca().clone())
+            Tls::new(clock.clone(), identity.chain, identity.key, broker.keys().anchors(Role::System))
                 .map_err(|e| Refusal::new(Reason::Internal, e.to_string()))?,
         );
         let keeper = broker.clone();
@@ -334,7 +334,7 @@ impl Upkeep {
             let renewed = Identity::new(&ring, &self.settings, &self.names, now).and_then(|identity| {
                 let next = identity.ends;
                 self.tls
-                    .replace(identity.chain, identity.key, ring.system_ca().clone())
+                    .replace(identity.chain, identity.key, ring.anchors(Role::System))
                     .map_err(|e| Refusal::new(Reason::Internal, e.to_string()))?;
                 Ok(next)
             });

@@ -2,7 +2,7 @@
 //! client has one.
 //!
 //! Session resumption, tickets and early data are off: a resumed session would skip the verification of the
-//! client's certificate. A client certificate is trusted by the system's issuing CA and by nothing else.
+//! client's certificate. A client certificate is trusted by the system's issuing CAs and by nothing else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ pub enum TlsError {
     /// The chain, the key or the two together are refused.
     #[error("the broker's certificate can't be served: {0}")]
     Identity(#[source] rustls::Error),
-    /// The issuing CA is not a certificate.
+    /// An issuing CA is not a certificate.
     #[error("the issuing CA can't verify clients: {0}")]
     Anchor(String),
 }
@@ -39,7 +39,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Serves `chain` (leaf first) with `key`, and trusts clients whose certificate `client_ca` issued.
+    /// Serves `chain` (leaf first) with `key`, and trusts clients whose certificate one of `client_anchors`
+    /// issued.
     ///
     /// # Errors
     /// [`TlsError`] says which of them can't be used.
@@ -47,9 +48,9 @@ impl Tls {
         clock: SharedClock,
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
-        client_ca: CertificateDer<'static>,
+        client_anchors: &[CertificateDer<'static>],
     ) -> Result<Self, TlsError> {
-        let config = config(&clock, chain, key, client_ca)?;
+        let config = config(&clock, chain, key, client_anchors)?;
         Ok(Self { clock, current: ArcSwap::from_pointee(config) })
     }
 
@@ -61,9 +62,9 @@ impl Tls {
         &self,
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
-        client_ca: CertificateDer<'static>,
+        client_anchors: &[CertificateDer<'static>],
     ) -> Result<(), TlsError> {
-        self.current.store(Arc::new(config(&self.clock, chain, key, client_ca)?));
+        self.current.store(Arc::new(config(&self.clock, chain, key, client_anchors)?));
         Ok(())
     }
 
@@ -76,11 +77,13 @@ fn config(
     clock: &SharedClock,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    client_ca: CertificateDer<'static>,
+    client_anchors: &[CertificateDer<'static>],
 ) -> Result<ServerConfig, TlsError> {
     let provider = Arc::new(ring::default_provider());
     let mut anchors = RootCertStore::empty();
-    anchors.add(client_ca).map_err(|e| TlsError::Anchor(e.to_string()))?;
+    for anchor in client_anchors {
+        anchors.add(anchor.clone()).map_err(|e| TlsError::Anchor(e.to_string()))?;
+    }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(anchors), provider.clone())
         .allow_unauthenticated()
         .build()

@@ -53,11 +53,12 @@ fn staff_certificates_are_for_clients_only_and_end_with_the_lease() {
         for alg in [KeyAlg::P256, KeyAlg::Ed25519] {
             let (issued, record) = staff(&ring, kind, name, alg);
             // The system authority itself is the only anchor of the operators' verifier.
-            for anchor in [ring.root(), ring.system_ca()] {
+            for anchor in [ring.root(), ring.system_authority().certificate()] {
                 verify(anchor, issued.chain(), KeyUsage::client_auth(), NOW).unwrap();
                 verify(anchor, issued.chain(), KeyUsage::server_auth(), NOW).unwrap_err();
             }
-            verify(ring.workload_ca(), issued.chain(), KeyUsage::client_auth(), NOW).unwrap_err();
+            verify(ring.workload_authority().certificate(), issued.chain(), KeyUsage::client_auth(), NOW)
+                .unwrap_err();
             let before = NOW.minus(SKEW_MS + 2_000);
             verify(ring.root(), issued.chain(), KeyUsage::client_auth(), before).unwrap_err();
             let after = record.expires.plus(1_000);
@@ -146,7 +147,11 @@ fn a_broker_serves_under_its_names() {
 fn the_authorities_are_in_their_final_form() {
     let set = key_set();
     let ring = KeyRing::new(&set).unwrap();
-    for (der, path_len) in [(ring.root(), 1), (ring.workload_ca(), 0), (ring.system_ca(), 0)] {
+    for (der, path_len) in [
+        (ring.root(), 1),
+        (ring.workload_authority().certificate(), 0),
+        (ring.system_authority().certificate(), 0),
+    ] {
         let (_, ca) = X509Certificate::from_der(der).unwrap();
         let basic = ca.basic_constraints().unwrap().unwrap();
         assert!(basic.critical && basic.value.ca);
@@ -183,7 +188,7 @@ fn openssl_accepts_what_we_issue() {
         path
     };
     let root = write("root.pem", pem(ring.root()));
-    let system = write("system.pem", pem(ring.system_ca()));
+    let system = write("system.pem", pem(ring.system_authority().certificate()));
     let (operator, _) = staff(&ring, CredentialKind::Operator, "operator/alice", KeyAlg::P256);
     let broker =
         broker_identity(&ring, "b-1", &[ServerName::parse("localhost")], Ttl::constant(3_600), NOW).unwrap();

@@ -196,7 +196,8 @@ impl Fixture {
         let ca = Authority::new();
         let (chain, key) = ca.server();
         let clock: mayfly_domain::time::SharedClock = Arc::new(SystemClock);
-        let tls = Arc::new(Tls::new(clock.clone(), chain, key, ca.certificate.clone()).unwrap());
+        let tls =
+            Arc::new(Tls::new(clock.clone(), chain, key, std::slice::from_ref(&ca.certificate)).unwrap());
         let slow = Slow::default();
         let grpc = Routes::new(As::<false>(slow.clone())).add_service(As::<true>(slow.clone()));
         let web: Router = Published::new(|| Documents {
