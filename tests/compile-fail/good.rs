@@ -13,7 +13,7 @@ pub async fn mint(
     limits: &MintLimits,
     now: UnixMillis,
 ) -> Result<Confirmed<AccessToken>, Refusal> {
-    let reserved = leases.reserve(authorized, limits).await?;
+    let reserved = leases.reserve(authorized, limits, ring.signer_id()).await?;
     let pending = minter.token(ring, reserved, now)?;
     leases.confirm(pending).await
 }

@@ -1,5 +1,5 @@
 //! One attestation gives one decision, one decision one lease, one lease one credential.
-use mayfly_domain::UnixMillis;
+use mayfly_domain::{SignerId, UnixMillis};
 use mayfly_attest::Attested;
 use mayfly_lease::proof::MintLimits;
 use mayfly_lease::{Leases, Reserved};
@@ -16,9 +16,9 @@ pub fn decided_twice(engine: &Engine, attested: Attested, one: Claimed, two: Cla
     let _ = engine.mint(attested, two); //~ E0382
 }
 
-pub async fn reserved_twice(leases: &Leases, authorized: Authorized<Mint>, limits: &MintLimits) {
-    let _ = leases.reserve(authorized, limits).await;
-    let _ = leases.reserve(authorized, limits).await; //~ E0382
+pub async fn reserved_twice(leases: &Leases, authorized: Authorized<Mint>, limits: &MintLimits, signer: SignerId) {
+    let _ = leases.reserve(authorized, limits, signer).await;
+    let _ = leases.reserve(authorized, limits, signer).await; //~ E0382
 }
 
 fn main() {}

@@ -103,7 +103,7 @@ impl Broker {
 
     async fn ask(&self, acceptor: &Acceptor, command: &CheckCommand) -> Result<LeaseRecord, Refusal> {
         let refused = match self.leases().store().check(command).await {
-            Ok(record) => return Ok(record),
+            Ok(checked) => return Ok(checked.record),
             Err(e) => self.refused(e),
         };
         if !is_judgement(refused.reason) {

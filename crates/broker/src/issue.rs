@@ -1,5 +1,6 @@
 //! Minting and renewing tokens.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_attest::envelope::Opened;
@@ -9,7 +10,7 @@ use mayfly_domain::{EndReason, LeaseId, Reason, Refusal, Ttl};
 use mayfly_lease::command::EndCommand;
 use mayfly_lease::proof::Parts;
 use mayfly_lease::{Confirmed, LeaseRecord, Reserved};
-use mayfly_mint::AccessToken;
+use mayfly_mint::{AccessToken, KeyRing};
 use mayfly_policy::{Claimed, RenewClaim};
 
 use crate::broker::Broker;
@@ -55,7 +56,9 @@ impl Broker {
         let authorized = self.running().engine.mint(attested, claimed)?;
         record.policies.clone_from(&authorized.grant().decided_by);
         record.intent = Some(authorized.grant().intent.clone());
-        let reserved = match self.leases().reserve(authorized, &self.limits()).await {
+        // Whatever happens to the keys meanwhile: the lease names the key that signs.
+        let keys = Arc::clone(&self.keys());
+        let reserved = match self.leases().reserve(authorized, &self.limits(), keys.signer_id()).await {
             Ok(reserved) => reserved,
             Err(refusal) => {
                 self.after_store_refusal(&refusal);
@@ -64,7 +67,7 @@ impl Broker {
         };
         let lease = reserved.record().id;
         record.lease = Some(lease);
-        let issued = self.issue(record, reserved).await;
+        let issued = self.issue(record, &keys, reserved).await;
         if issued.is_err() {
             self.abandon(lease).await;
         }
@@ -112,19 +115,25 @@ impl Broker {
         let claim = RenewClaim { profile, intent, scopes: found.body.scopes.clone(), names: Vec::new(), ttl };
         let authorized = self.running().engine.renew(attested, &claim)?;
         record.policies.clone_from(&authorized.grant().decided_by);
-        let reserved = match self.leases().renew(authorized, &found).await {
+        let keys = Arc::clone(&self.keys());
+        let reserved = match self.leases().renew(authorized, &found, keys.signer_id()).await {
             Ok(reserved) => reserved,
             Err(refusal) => {
                 self.after_store_refusal(&refusal);
                 return Err(refusal);
             }
         };
-        self.issue(record, reserved).await
+        self.issue(record, &keys, reserved).await
     }
 
     /// Makes the credential and confirms its lease.
-    async fn issue(&self, record: &mut Record, reserved: Reserved) -> Result<Issued, Refusal> {
-        let pending = self.minter().token(&self.keys(), reserved, self.clock().now())?;
+    async fn issue(
+        &self,
+        record: &mut Record,
+        keys: &KeyRing,
+        reserved: Reserved,
+    ) -> Result<Issued, Refusal> {
+        let pending = self.minter().token(keys, reserved, self.clock().now())?;
         let confirmed = self.leases().confirm(pending).await?;
         self.leave(record, confirmed).await
     }
@@ -255,7 +264,8 @@ impl Settings {
 }
 
 fn is_own(lease: &LeaseRecord, facts: &AttestedFacts) -> bool {
+    let itself = facts.parent.as_ref().filter(|parent| parent.lease == lease.id);
     lease.body.workload == facts.workload
-        && lease.body.key == facts.key
+        && lease.body.key == itself.map_or(facts.key, |parent| parent.key)
         && lease.body.task.as_ref() == Some(&facts.task.id)
 }

@@ -1,12 +1,14 @@
 //! Operators and acceptors: who they are by their certificates, and how they get them.
 
+use std::sync::Arc;
+
 use mayfly_audit::{Kind, Record};
 use mayfly_domain::{
     AcceptorName, Audience, CredentialId, CredentialKind, LeaseId, OperatorName, Owner, Owners, Reason,
     Refusal, SpiffeId, Thumbprint, Ttl, UnixMillis, defaults,
 };
 use mayfly_lease::{CheckCommand, LeaseRecord, Reserved};
-use mayfly_mint::x509;
+use mayfly_mint::{KeyRing, x509};
 use mayfly_policy::{Authorized, Operate, OperatorAction, OperatorPrincipal, Staff, StaffEntry, Target};
 
 use crate::broker::Broker;
@@ -132,7 +134,7 @@ impl Broker {
         kind: CredentialKind,
     ) -> Result<LeaseRecord, Refusal> {
         let command = CheckCommand { id: certificate.credential.lease, observation: None };
-        let record = self.leases().store().check(&command).await.map_err(|e| {
+        let checked = self.leases().store().check(&command).await.map_err(|e| {
             let refusal = self.refused(e);
             match refusal.reason.status() {
                 mayfly_domain::reason::Status::Unavailable | mayfly_domain::reason::Status::Internal => {
@@ -143,6 +145,7 @@ impl Broker {
                     .fact("lease", refusal.reason.as_str()),
             }
         })?;
+        let record = checked.record;
         let matches = record.body.kind == kind
             && record.body.workload == certificate.id
             && record.body.key == certificate.key;
@@ -205,9 +208,10 @@ impl Broker {
         let key = x509::public_key(&request.spki)?.thumbprint();
         record.key = Some(key);
         let id = LeaseId::from_parts(self.clock().now(), &random());
-        let reserved = self.leases().reserve_staff(authorized, id, key).await?;
+        let keys = Arc::clone(&self.keys());
+        let reserved = self.leases().reserve_staff(authorized, id, key, keys.system_authority().id()).await?;
         record.lease = Some(id);
-        let issued = self.certify(request, reserved, record).await;
+        let issued = self.certify(request, &keys, reserved, record).await;
         if issued.is_err() {
             self.abandon(id).await;
         }
@@ -217,11 +221,12 @@ impl Broker {
     async fn certify(
         &self,
         request: &StaffRequest,
+        keys: &KeyRing,
         reserved: Reserved,
         record: &mut Record,
     ) -> Result<StaffIssued, Refusal> {
         let lease = reserved.record().id;
-        let pending = x509::staff_certificate(&self.keys(), reserved, &request.spki, self.clock().now())?;
+        let pending = x509::staff_certificate(keys, reserved, &request.spki, self.clock().now())?;
         let confirmed = self.leases().confirm(pending).await?;
         record.expires_ms = Some(confirmed.record().expires);
         self.audit().record(record.clone()).await?;

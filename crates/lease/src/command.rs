@@ -1,8 +1,8 @@
 //! What is asked of a store, as plain data.
 
 use mayfly_domain::{
-    Block, DimKey, EndReason, EvidenceHash, Gate, LeaseId, Observation, Subject, TaskId, TaskReason,
-    Thumbprint, Ttl, UnixMillis,
+    Block, DimKey, EndReason, EvidenceHash, Gate, LeaseId, Observation, SignerId, Subject, TaskId,
+    TaskReason, Thumbprint, Ttl, UnixMillis,
 };
 
 use crate::job::{Job, JobId};
@@ -94,6 +94,8 @@ pub struct MintCommand {
     pub spend: Option<Spend>,
     /// What the lease is about.
     pub body: LeaseBody,
+    /// What will sign the credential.
+    pub signer: SignerId,
     /// Every subject that it can be revoked by ([`LeaseBody::subjects`]).
     pub subjects: Vec<Subject>,
     /// The life of the first credential.
@@ -125,9 +127,12 @@ pub struct Minted {
     pub first_binding: bool,
     /// How often the evidence has changed its key by now, where this call changed it.
     pub superseded: Option<u8>,
+    /// The version of the stored keys at that moment; 0 for none. Who has older ones loads them before
+    /// anything leaves.
+    pub keys_version: u64,
 }
 
-/// A renewal of a token's lease.
+/// A renewal of a lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenewCommand {
     /// The lease.
@@ -138,14 +143,53 @@ pub struct RenewCommand {
     pub workload: Subject,
     /// The task that the evidence names: must be the lease's.
     pub task: TaskId,
-    /// The key: must be the lease's.
+    /// The key that proves the lease: must be the lease's.
     pub key: Thumbprint,
+    /// The key from now on, where it is to be another; the caller has seen its proof.
+    pub next: Option<Thumbprint>,
+    /// What will sign the credential.
+    pub signer: SignerId,
+    /// What the lease is about, as read before: one that has changed since is not renewed.
+    pub body: LeaseBody,
     /// The life of the next credential.
     pub ttl: Ttl,
     /// The evidence.
     pub evidence: Option<EvidenceUse>,
     /// The lease's subjects, as read before: blocks on them refuse.
     pub subjects: Vec<Subject>,
+}
+
+impl RenewCommand {
+    /// Whether the lease, as read before, is the caller's.
+    pub fn is_holders(&self) -> bool {
+        Subject::Workload(self.body.workload.clone()) == self.workload
+            && self.body.task.as_ref() == Some(&self.task)
+            && self.body.key == self.key
+    }
+
+    /// What the lease is about from now on, where that is something else.
+    pub fn next_body(&self) -> Option<LeaseBody> {
+        self.next.filter(|next| *next != self.body.key).map(|key| LeaseBody { key, ..self.body.clone() })
+    }
+}
+
+/// What a renewal made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Renewed {
+    /// The lease.
+    pub record: LeaseRecord,
+    /// The version of the stored keys at that moment; 0 for none.
+    pub keys_version: u64,
+}
+
+/// A lease whose credential should be accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// The lease.
+    pub record: LeaseRecord,
+    /// The version of the stored keys at that moment; 0 for none. Who has older ones loads them first, and
+    /// accepts nothing that none of them signed.
+    pub keys_version: u64,
 }
 
 /// A question whether a credential should be accepted now.

@@ -19,8 +19,8 @@ pub mod transition;
 pub mod undo;
 
 pub use command::{
-    CheckCommand, Cursor, EvidenceUse, ListQuery, MintCommand, Minted, Page, ParentLink, QuotaRule,
-    RenewCommand, RevokeCommand, RevokeWhat, Revoked, Spend, TaskPlan, TaskStarted,
+    CheckCommand, Checked, Cursor, EvidenceUse, ListQuery, MintCommand, Minted, Page, ParentLink, QuotaRule,
+    RenewCommand, Renewed, RevokeCommand, RevokeWhat, Revoked, Spend, TaskPlan, TaskStarted,
 };
 pub use generation::{Carry, GenerationRecord, Survey};
 pub use job::{Job, JobId, JobTarget};

@@ -52,6 +52,7 @@ pub struct Reserved {
     task: Option<TaskRecord>,
     warnings: Vec<String>,
     superseded: Option<u8>,
+    keys_version: u64,
     deadline: Deadline,
 }
 
@@ -64,6 +65,12 @@ impl Reserved {
     /// The id of the credential that is made for it.
     pub fn credential(&self) -> mayfly_domain::CredentialId {
         self.record.credential()
+    }
+
+    /// The version of the stored keys when the lease was written: who has older ones loads them before the
+    /// credential leaves.
+    pub fn keys_version(&self) -> u64 {
+        self.keys_version
     }
 
     /// Until when it counts.
@@ -99,6 +106,7 @@ pub struct Confirmed<C> {
     task: Option<TaskRecord>,
     warnings: Vec<String>,
     superseded: Option<u8>,
+    keys_version: u64,
 }
 
 /// What a confirmed credential comes apart to.
@@ -120,6 +128,11 @@ impl<C> Confirmed<C> {
     /// The lease.
     pub fn record(&self) -> &LeaseRecord {
         &self.record
+    }
+
+    /// The version of the stored keys when the lease was written.
+    pub fn keys_version(&self) -> u64 {
+        self.keys_version
     }
 
     /// How often the evidence has changed its key by now, where this call changed it.

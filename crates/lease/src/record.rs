@@ -13,8 +13,9 @@
 //! | 24–31 | renewable until, ms |
 //! | 32–39 | to be confirmed by, ms |
 //! | 40–55 | id of the revocation that ended it, zeros for none |
-//! | 56–57 | length of the observation |
-//! | 58– | observation, then the body (postcard) |
+//! | 56–71 | what signed the newest credential: the first half of its key's thumbprint |
+//! | 72–73 | length of the observation |
+//! | 74– | observation, then the body (postcard) |
 //!
 //! The head has fixed places so that a store's scripts read and change it without knowing the body.
 
@@ -24,7 +25,7 @@ use mayfly_domain::codec::{Malformed, Reader};
 use mayfly_domain::{
     AcceptorMode, Audience, Binding, CredentialId, CredentialKind, EndReason, Environment, EvidenceHash,
     IntegrationName, Intent, LeaseId, LeaseState, Observation, Owners, ProfileName, RuleName, San, Scopes,
-    SpiffeId, Subject, TaskId, Thumbprint, TrustDomain, UnixMillis,
+    SignerId, SpiffeId, Subject, TaskId, Thumbprint, TrustDomain, UnixMillis,
 };
 
 use crate::job::JobId;
@@ -33,7 +34,7 @@ const VERSION: u8 = 1;
 const WHAT: &str = "lease record";
 
 /// Length of the fixed head, the observation's length included.
-pub const HEAD_LEN: usize = 58;
+pub const HEAD_LEN: usize = 74;
 
 /// Flag: making the credential leaves something at a target.
 pub const FLAG_SIDE_EFFECT: u8 = 1;
@@ -44,7 +45,7 @@ pub const FLAG_UNDONE_ONCE: u8 = 4;
 /// Flag: the undo is confirmed for good.
 pub const FLAG_UNDONE: u8 = 8;
 
-/// What a lease is about; written once.
+/// What a lease is about; written once, but for the key, which a renewal may change.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LeaseBody {
     /// The kind of credential.
@@ -65,7 +66,7 @@ pub struct LeaseBody {
     pub audience: Option<Audience>,
     /// What it may do there.
     pub scopes: Scopes,
-    /// The holder's key.
+    /// The holder's key; a renewal that proves both may change it.
     pub key: Thumbprint,
     /// How it is bound to the key.
     pub binding: Binding,
@@ -134,6 +135,8 @@ pub struct LeaseRecord {
     pub confirm_by: UnixMillis,
     /// The revocation that ended it.
     pub revocation: Option<JobId>,
+    /// What signed its newest credential.
+    pub signer: SignerId,
     /// What it observed when it was minted, for ever.
     pub observation: Observation,
     /// What it is about.
@@ -172,6 +175,7 @@ impl LeaseRecord {
             out.extend_from_slice(&time.0.to_be_bytes());
         }
         out.extend_from_slice(&self.revocation.map_or([0; 16], |id| id.0));
+        out.extend_from_slice(self.signer.as_bytes());
         let length = u16::try_from(observation.len())
             .map_err(|_| Malformed { what: WHAT, why: "observation too long" })?;
         out.extend_from_slice(&length.to_be_bytes());
@@ -204,6 +208,7 @@ impl LeaseRecord {
         let [issued, expires, renewable_until, confirm_by] =
             [UnixMillis(r.u64()?), UnixMillis(r.u64()?), UnixMillis(r.u64()?), UnixMillis(r.u64()?)];
         let revocation: [u8; 16] = r.array()?;
+        let signer = SignerId::from_bytes(r.array()?);
         let length = r.u16()?;
         let observation = Observation::decode(r.take(usize::from(length))?)?;
         let body = crate::body::read(WHAT, r.rest())?;
@@ -217,6 +222,7 @@ impl LeaseRecord {
             renewable_until,
             confirm_by,
             revocation: (revocation != [0; 16]).then_some(JobId(revocation)),
+            signer,
             observation,
             body,
         })

@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use mayfly_domain::{Block, DimKey, Gate, LeaseId, Refusal, Subject, TaskId, UnixMillis};
 
 use crate::command::{
-    CheckCommand, EndCommand, ListQuery, MintCommand, Minted, Page, RenewCommand, RevokeCommand, Revoked,
-    StartTaskCommand, TaskStarted,
+    CheckCommand, Checked, EndCommand, ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed,
+    RevokeCommand, Revoked, StartTaskCommand, TaskStarted,
 };
 use crate::generation::{Carry, GenerationRecord, Survey};
 use crate::job::{Job, JobId};
@@ -126,10 +126,10 @@ pub trait LeaseStore: Send + Sync + 'static {
     async fn confirm(&self, id: LeaseId) -> Result<LeaseRecord, StoreError>;
 
     /// Renews.
-    async fn renew(&self, command: &RenewCommand) -> Result<LeaseRecord, StoreError>;
+    async fn renew(&self, command: &RenewCommand) -> Result<Renewed, StoreError>;
 
     /// Judges a credential now.
-    async fn check(&self, command: &CheckCommand) -> Result<LeaseRecord, StoreError>;
+    async fn check(&self, command: &CheckCommand) -> Result<Checked, StoreError>;
 
     /// Ends a lease; one that has ended already is returned as it is. `true` where this call ended it.
     async fn end(&self, command: &EndCommand) -> Result<(LeaseRecord, bool), StoreError>;

@@ -2,8 +2,8 @@
 
 use mayfly_domain::{
     AcceptorMode, Audience, Binding, CredentialKind, Fence, Generation, GenerationId, Intent, LeaseId,
-    LeaseState, Observation, Owner, Owners, Pair, Scope, Scopes, SpiffeId, Subject, TaskId, Thumbprint,
-    TrustDomain, UnixMillis,
+    LeaseState, Observation, Owner, Owners, Pair, Scope, Scopes, SignerId, SpiffeId, Subject, TaskId,
+    Thumbprint, TrustDomain, UnixMillis,
 };
 use mayfly_lease::{LeaseBody, LeaseRecord};
 
@@ -39,6 +39,7 @@ pub(crate) fn record() -> LeaseRecord {
         renewable_until: NOW.plus(86_400_000),
         confirm_by: NOW,
         revocation: None,
+        signer: SignerId::from_bytes([5; 16]),
         observation: Observation::new(generation, [Pair { key, fence: Fence::new(5).unwrap() }], []).unwrap(),
         body: LeaseBody {
             kind: CredentialKind::Token,

@@ -34,6 +34,9 @@ enum Op {
         ttl_s: u32,
         as_other: Option<Wish>,
         replays: Option<usize>,
+        next: Option<u8>,
+        /// The lease whose body was read: seldom another.
+        body_of: Option<usize>,
     },
     Check {
         lease: usize,
@@ -127,12 +130,15 @@ fn op() -> impl Strategy<Value = Op> {
     let lease = || 0_usize..8;
     let seldom = || prop::option::weighted(0.1, 0_usize..8);
     let other = || prop::option::weighted(0.15, wish());
+    let next_key = || prop::option::weighted(0.3, small());
     prop_oneof![
         10 => (wish(), seldom(), prop::option::weighted(0.3, lease()))
             .prop_map(|(wish, replays, parent)| Op::Mint { wish, replays, parent }),
         4 => lease().prop_map(Op::Confirm),
-        5 => (lease(), prop::sample::select(vec![1, 60, 300, 4_000]), other(), seldom())
-            .prop_map(|(lease, ttl_s, as_other, replays)| Op::Renew { lease, ttl_s, as_other, replays }),
+        7 => (lease(), prop::sample::select(vec![1, 60, 300, 4_000]), other(), seldom(), next_key(), seldom())
+            .prop_map(|(lease, ttl_s, as_other, replays, next, body_of)| {
+                Op::Renew { lease, ttl_s, as_other, replays, next, body_of }
+            }),
         8 => (lease(), prop::option::weighted(0.2, lease()))
             .prop_map(|(lease, observation_of)| Op::Check { lease, observation_of }),
         1 => (lease(), other()).prop_map(|(lease, as_other)| Op::Release { lease, as_other }),
@@ -182,6 +188,14 @@ impl Side {
         }
     }
 
+    /// A lease was renewed: its caller remembers it as it is now.
+    fn changed(&mut self, now: &LeaseRecord, key: Option<u8>) {
+        if let Some((wish, record)) = self.minted.iter_mut().find(|(_, record)| record.id == now.id) {
+            record.clone_from(now);
+            wish.key = key.unwrap_or(wish.key);
+        }
+    }
+
     /// Somebody else's wish about the lease at a place.
     fn as_other(&self, wish: Wish, other: Option<&Wish>) -> Wish {
         other.map_or(wish.clone(), |other| Wish { lease: wish.lease, issued_at: self.start, ..other.clone() })
@@ -206,9 +220,18 @@ impl Side {
                 told(outcome)
             }
             Op::Confirm(place) => told(s.confirm(self.at(*place).1).await),
-            Op::Renew { lease, ttl_s, as_other, replays } => {
+            Op::Renew { lease, ttl_s, as_other, replays, next, body_of } => {
                 let wish = self.as_other(self.at(*lease).0, as_other.as_ref());
-                told(s.renew(&Wish { ttl_s: *ttl_s, ..wish }.renewal(nonce(replays), now)).await)
+                let mut command = Wish { ttl_s: *ttl_s, ..wish }.renewal(nonce(replays), now);
+                if let Some(read) = self.at(body_of.unwrap_or(*lease)).2 {
+                    command.body = read.body;
+                }
+                command.next = next.map(words::key);
+                let outcome = s.renew(&command).await;
+                if let Ok(renewed) = &outcome {
+                    self.changed(&renewed.record, *next);
+                }
+                told(outcome)
             }
             Op::Check { lease, observation_of } => {
                 let observation = observation_of.and_then(|place| self.at(place).2).map(|r| r.observation);

@@ -195,4 +195,8 @@ impl View for MemoryView {
     fn changes(&self) -> Result<u64, StoreError> {
         Ok(self.changes)
     }
+
+    fn keys_version(&self) -> Result<u64, StoreError> {
+        Ok(self.keys.as_ref().map_or(0, |(version, _)| *version))
+    }
 }

@@ -2,8 +2,8 @@
 
 use mayfly_domain::{
     AcceptorMode, Audience, Binding, Block, CredentialKind, Dimension, EvidenceHash, Generation,
-    GenerationId, IntegrationName, LeaseId, Owner, Owners, ProfileName, Scopes, SpiffeId, Subject, TaskId,
-    TaskReason, Thumbprint, TrustDomain, Ttl, UnixMillis, defaults,
+    GenerationId, IntegrationName, LeaseId, Owner, Owners, ProfileName, Scopes, SignerId, SpiffeId, Subject,
+    TaskId, TaskReason, Thumbprint, TrustDomain, Ttl, UnixMillis, defaults,
 };
 use mayfly_lease::command::{EndCommand, StartTaskCommand};
 use mayfly_lease::task::TaskBody;
@@ -55,6 +55,11 @@ pub fn subject(dimension: Dimension, n: u8) -> Subject {
 /// Key `n`.
 pub fn key(n: u8) -> Thumbprint {
     Thumbprint::from_bytes([n; 32])
+}
+
+/// Whatever signs with key `n`.
+pub fn signer(n: u8) -> SignerId {
+    SignerId::from(key(n))
 }
 
 /// The signing input of token `n`, hashed.
@@ -249,6 +254,7 @@ impl Wish {
             id: lease(self.lease),
             spend: Some(spend(self.lease, now)),
             body: self.body(),
+            signer: signer(101),
             subjects: self.subjects(),
             ttl: Ttl::constant(self.ttl_s),
             lineage: Ttl::constant(self.lineage_s),
@@ -297,6 +303,9 @@ impl Wish {
             workload: Subject::Workload(workload(self.workload)),
             task: task(self.task.unwrap_or(0)),
             key: key(self.key),
+            next: None,
+            signer: signer(102),
+            body: self.body(),
             ttl: Ttl::constant(self.ttl_s),
             evidence: self.evidence(),
             subjects: self.subjects(),

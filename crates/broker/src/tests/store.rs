@@ -7,8 +7,9 @@ use mayfly_domain::{Block, DimKey, Gate, LeaseId, Subject, TaskId};
 use mayfly_lease::command::{EndCommand, StartTaskCommand};
 use mayfly_lease::store::{BrokerSeen, StoreCounts};
 use mayfly_lease::{
-    Carry, CheckCommand, GenerationRecord, Job, JobId, LeaseRecord, LeaseStore, ListQuery, MintCommand,
-    Minted, Page, RenewCommand, RevokeCommand, Revoked, StoreError, Survey, TaskRecord, TaskStarted,
+    Carry, CheckCommand, Checked, GenerationRecord, Job, JobId, LeaseRecord, LeaseStore, ListQuery,
+    MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked, StoreError, Survey, TaskRecord,
+    TaskStarted,
 };
 use parking_lot::Mutex;
 
@@ -87,8 +88,8 @@ pass! {
     begin_generation(next: &GenerationRecord, carry: &Carry) -> GenerationRecord;
     mint(command: &MintCommand) -> Minted;
     confirm(id: LeaseId) -> LeaseRecord;
-    renew(command: &RenewCommand) -> LeaseRecord;
-    check(command: &CheckCommand) -> LeaseRecord;
+    renew(command: &RenewCommand) -> Renewed;
+    check(command: &CheckCommand) -> Checked;
     end(command: &EndCommand) -> (LeaseRecord, bool);
     get(id: LeaseId) -> Option<LeaseRecord>;
     list(query: &ListQuery) -> Page;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mayfly_attest::{
-    Attestor, ClaimValue, Envelope, Evidence, Opened, RawMatch, RawTask, RawTrustRule, RuleSet, TrustRule,
-    Verified, Verifier,
+    Attestor, Challenge, ClaimValue, Envelope, Evidence, Judged, Opened, RawMatch, RawTask, RawTrustRule,
+    RuleSet, TrustRule, Verified, Verifier,
 };
 use mayfly_audit::{Audit, AuditConfig, SyncMode};
 use mayfly_broker::{

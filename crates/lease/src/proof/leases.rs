@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mayfly_attest::{AttestedFacts, OnOtherKey};
 use mayfly_domain::{
-    AcceptorMode, Binding, CredentialKind, Deadline, LeaseId, Reason, Refusal, Scopes, Subject, Thumbprint,
-    TrustDomain, Ttl, UnixMillis, defaults,
+    AcceptorMode, Binding, CredentialKind, Deadline, LeaseId, Reason, Refusal, Scopes, SignerId, Subject,
+    Thumbprint, TrustDomain, Ttl, UnixMillis, defaults,
 };
 use mayfly_policy::{Authorized, Grant, Mint, Renew, Staff};
 
@@ -46,7 +46,7 @@ impl Leases {
         &self.trust_domain
     }
 
-    /// Writes the lease of a permitted mint.
+    /// Writes the lease of a permitted mint. `signer`: what will sign its credential.
     ///
     /// # Errors
     /// The store's refusal; nothing was written then, unless it is `STORE_UNAVAILABLE`.
@@ -54,10 +54,11 @@ impl Leases {
         &self,
         authorized: Authorized<Mint>,
         limits: &MintLimits,
+        signer: SignerId,
     ) -> Result<Reserved, Refusal> {
         let deadline = in_time(authorized.deadline())?;
         let grant = authorized.into_grant();
-        let command = self.mint_command(&grant, limits);
+        let command = self.mint_command(&grant, limits, signer);
         let minted = self
             .store
             .mint(&command)
@@ -70,11 +71,13 @@ impl Leases {
             .filter(|(quota, live)| u64::from(**live) * 5 >= u64::from(quota.live_max) * 4)
             .map(|(quota, live)| format!("{} holds {live} of {} live leases", quota.subject, quota.live_max))
             .collect();
-        let Minted { record, task, superseded, .. } = minted;
-        Ok(Reserved { record, task, warnings, superseded, deadline })
+        let Minted { record, task, superseded, keys_version, .. } = minted;
+        Ok(Reserved { record, task, warnings, superseded, keys_version, deadline })
     }
 
-    /// Renews a lease. `lease` is the record as read for the decision.
+    /// Renews a lease. `lease` is the record as read for the decision. A certificate that renews itself proves the
+    /// lease's key by its connection, and the envelope proves the key from now on, the same or another; any other
+    /// evidence comes with the lease's own key.
     ///
     /// # Errors
     /// The store's refusal.
@@ -82,23 +85,32 @@ impl Leases {
         &self,
         authorized: Authorized<Renew>,
         lease: &LeaseRecord,
+        signer: SignerId,
     ) -> Result<Reserved, Refusal> {
         let deadline = in_time(authorized.deadline())?;
         let grant = authorized.into_grant();
         let facts = &grant.attested;
         let subjects = lease.body.subjects(&self.trust_domain);
+        let (key, next) = match facts.parent.as_ref().filter(|parent| parent.lease == lease.id) {
+            Some(itself) => (itself.key, Some(facts.key).filter(|next| *next != itself.key)),
+            None => (facts.key, None),
+        };
         let command = RenewCommand {
             id: lease.id,
             spend: spend(facts),
             workload: Subject::Workload(facts.workload.clone()),
             task: facts.task.id.clone(),
-            key: facts.key,
+            key,
+            next,
+            signer,
+            body: lease.body.clone(),
             ttl: grant.ttl,
             evidence: self.evidence(facts),
             subjects,
         };
-        let record = self.store.renew(&command).await.map_err(|e| self.refusal(e, &command.subjects, &[]))?;
-        Ok(Reserved { record, task: None, warnings: Vec::new(), superseded: None, deadline })
+        let renewed =
+            self.store.renew(&command).await.map_err(|e| self.refusal(e, &command.subjects, &[]))?;
+        Ok(plain(renewed.record, renewed.keys_version, deadline))
     }
 
     /// Writes the lease of an operator's or acceptor's certificate for `key`.
@@ -110,6 +122,7 @@ impl Leases {
         authorized: Authorized<Staff>,
         id: LeaseId,
         key: Thumbprint,
+        signer: SignerId,
     ) -> Result<Reserved, Refusal> {
         let deadline = in_time(authorized.deadline())?;
         let grant = authorized.into_grant();
@@ -135,6 +148,7 @@ impl Leases {
             spend: None,
             subjects: body.subjects(&self.trust_domain),
             body,
+            signer,
             ttl: grant.ttl,
             lineage: grant.ttl,
             not_after: UnixMillis(u64::MAX),
@@ -144,7 +158,7 @@ impl Leases {
             quotas: Vec::new(),
         };
         let minted = self.store.mint(&command).await.map_err(|e| self.refusal(e, &command.subjects, &[]))?;
-        Ok(Reserved { record: minted.record, task: None, warnings: Vec::new(), superseded: None, deadline })
+        Ok(plain(minted.record, minted.keys_version, deadline))
     }
 
     /// Confirms: what has a side effect is read again by the store and moved to active; the rest was born
@@ -167,6 +181,7 @@ impl Leases {
             task: reserved.task,
             warnings: reserved.warnings,
             superseded: reserved.superseded,
+            keys_version: reserved.keys_version,
         })
     }
 
@@ -206,7 +221,7 @@ impl Leases {
         refusal
     }
 
-    fn mint_command(&self, grant: &Grant, limits: &MintLimits) -> MintCommand {
+    fn mint_command(&self, grant: &Grant, limits: &MintLimits, signer: SignerId) -> MintCommand {
         let facts = &grant.attested;
         let evidence = self.evidence(facts);
         let profile = &grant.profile;
@@ -269,8 +284,14 @@ impl Leases {
             }),
             quotas,
             body,
+            signer,
         }
     }
+}
+
+/// A lease that comes with neither task nor warnings.
+fn plain(record: LeaseRecord, keys_version: u64, deadline: Deadline) -> Reserved {
+    Reserved { record, task: None, warnings: Vec::new(), superseded: None, keys_version, deadline }
 }
 
 /// The nonce's single use.

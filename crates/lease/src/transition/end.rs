@@ -3,7 +3,7 @@
 use mayfly_domain::{EndReason, LeaseState, UnixMillis, defaults};
 
 use super::{No, Step, View, Write, blocked, keep_until, marked, observation_holds};
-use crate::command::{CheckCommand, EndCommand};
+use crate::command::{CheckCommand, Checked, EndCommand};
 use crate::record::{FLAG_ENDED_RESERVED, FLAG_UNDONE, FLAG_UNDONE_ONCE, LeaseRecord};
 
 /// The one judgement: why a record's credential should not be accepted now; nothing where it should.
@@ -34,7 +34,7 @@ pub(super) fn judge<V: View>(
 ///
 /// # Errors
 /// [`No`], and whatever the view can't read.
-pub fn check<V: View>(view: &V, command: &CheckCommand, now: UnixMillis) -> Result<LeaseRecord, V::Error> {
+pub fn check<V: View>(view: &V, command: &CheckCommand, now: UnixMillis) -> Result<Checked, V::Error> {
     let Some(record) = view.record(command.id)? else {
         return Err(match view.mark(command.id)?.filter(|m| now < m.until) {
             Some(mark) => No::Marked(mark.revocation).into(),
@@ -46,7 +46,7 @@ pub fn check<V: View>(view: &V, command: &CheckCommand, now: UnixMillis) -> Resu
     }
     match judge(view, &record, now)? {
         Some(no) => Err(no.into()),
-        None => Ok(record),
+        None => Ok(Checked { record, keys_version: view.keys_version()? }),
     }
 }
 

@@ -89,6 +89,7 @@ pub fn mint<V: View>(view: &V, command: &MintCommand, now: UnixMillis) -> Result
         renewable_until,
         confirm_by: now.plus(defaults::MINT_DEADLINE_MS),
         revocation: None,
+        signer: command.signer,
         observation,
         body: command.body.clone(),
     };
@@ -115,5 +116,6 @@ pub fn mint<V: View>(view: &V, command: &MintCommand, now: UnixMillis) -> Result
     let first_binding = presented.first;
     writes.extend(presented.writes);
     let task = joined.map(|j| j.task);
-    Ok((Minted { record, task, live, first_binding, superseded }, writes))
+    let keys_version = view.keys_version()?;
+    Ok((Minted { record, task, live, first_binding, superseded, keys_version }, writes))
 }

@@ -56,6 +56,8 @@ pub trait View {
     fn bucket(&self, key: DimKey) -> Result<Option<Bucket>, Self::Error>;
     /// How many changes were counted.
     fn changes(&self) -> Result<u64, Self::Error>;
+    /// The version of the sealed keys; 0 for none.
+    fn keys_version(&self) -> Result<u64, Self::Error>;
 }
 
 /// One change of the state.

@@ -1,34 +1,31 @@
-//! Renewing a token's lease.
+//! Renewing a lease.
 
 use mayfly_domain::UnixMillis;
 
 use super::end::judge;
 use super::evidence::{present, refuse_spent};
 use super::{No, Step, View, Write, keep_until, refuse_blocked};
-use crate::command::{RenewCommand, index_keys};
-use crate::record::LeaseRecord;
+use crate::command::{RenewCommand, Renewed, index_keys};
 use crate::task::TaskState;
 
 /// Decides a renewal: the record is live and the caller's own, its first observation holds, nothing blocks;
-/// index entries are extended before the record, the counter moves, the observation stays.
+/// index entries are extended before the record, the counter moves, the observation stays. The key may change:
+/// whoever holds the old one has asked for it, and whoever holds the new one has proved it.
 ///
 /// # Errors
 /// [`No`], and whatever the view can't read.
-pub fn renew<V: View>(
-    view: &V,
-    command: &RenewCommand,
-    now: UnixMillis,
-) -> Result<Step<LeaseRecord>, V::Error> {
+pub fn renew<V: View>(view: &V, command: &RenewCommand, now: UnixMillis) -> Result<Step<Renewed>, V::Error> {
     refuse_spent(view, command.spend, now)?;
     let presented = present(view, command.evidence.as_ref(), false, now)?;
     for (n, subject) in command.subjects.iter().enumerate() {
         presented.observed(view, subject, n, command.evidence.as_ref(), now)?;
     }
     let mut record = view.record(command.id)?.ok_or_else(|| V::Error::from(No::NotFound))?;
-    let mine = mayfly_domain::Subject::Workload(record.body.workload.clone()) == command.workload
-        && record.body.task.as_ref() == Some(&command.task)
-        && record.body.key == command.key;
-    if !mine {
+    // The decision was about what was read before: another key by now is another lease to decide about.
+    if record.body != command.body {
+        return Err(No::RaceLost.into());
+    }
+    if !command.is_holders() {
         return Err(No::OfAnother.into());
     }
     // What was left at a target has an end there that must move first: another order, not this one.
@@ -51,6 +48,10 @@ pub fn renew<V: View>(
     }
     record.expires = record.expires.max(expires);
     record.counter = record.counter.checked_add(1).ok_or_else(|| V::Error::from(No::LineageOver))?;
+    record.signer = command.signer;
+    if let Some(body) = command.next_body() {
+        record.body = body;
+    }
     let mut writes = vec![Write::Used(command.spend.id, command.spend.until)];
     writes.extend(
         index_keys(&command.subjects).into_iter().map(|key| Write::Index(key, record.id, record.expires)),
@@ -58,5 +59,5 @@ pub fn renew<V: View>(
     writes.push(Write::Partition(record.id, record.expires));
     writes.push(Write::Record(Box::new(record.clone()), Some(keep_until(record.expires))));
     writes.extend(presented.writes);
-    Ok((record, writes))
+    Ok((Renewed { record, keys_version: view.keys_version()? }, writes))
 }

@@ -48,12 +48,17 @@ impl Bench {
     }
 
     pub(crate) fn renew(&mut self, wish: &Wish, nonce: u32) -> Result<(LeaseRecord, Vec<Write>), No> {
-        self.writes(|view, now| transition::renew(view, &wish.renewal(nonce, now), now))
+        let mut command = wish.renewal(nonce, self.now());
+        if let Some((record, _)) = self.view.records.get(&command.id) {
+            command.body = record.body.clone();
+        }
+        let renewed = self.writes(|view, now| transition::renew(view, &command, now));
+        renewed.map(|(renewed, writes)| (renewed.record, writes))
     }
 
     pub(crate) fn check(&self, id: LeaseId) -> Result<LeaseRecord, No> {
         let command = CheckCommand { id, observation: None };
-        transition::check(&self.view, &command, self.view.now).map_err(MemoryView::no)
+        transition::check(&self.view, &command, self.view.now).map(|c| c.record).map_err(MemoryView::no)
     }
 
     pub(crate) fn revoke(&mut self, n: u32, dimension: Dimension, value: u8) -> (Revoked, Vec<Write>) {

@@ -72,7 +72,8 @@ proptest! {
         for (n, time) in times.into_iter().enumerate() {
             prop_assert_eq!(u64_at(&bytes, 8 + 8 * n), time.0);
         }
-        let length = usize::from(u16::from_be_bytes([bytes[56], bytes[57]]));
+        prop_assert_eq!(&bytes[56..72], record.signer.as_bytes());
+        let length = usize::from(u16::from_be_bytes([bytes[72], bytes[73]]));
         prop_assert_eq!(&bytes[HEAD_LEN..HEAD_LEN + length], &record.observation.encode()[..]);
         prop_assert_eq!(&bytes[HEAD_LEN + length..], &record.encode_body().unwrap()[..]);
     }

@@ -91,7 +91,7 @@ pub(super) fn put_keys(
     version: u64,
     sealed: &[u8],
 ) -> Result<bool, StoreError> {
-    if work.ledger.get(at::KEYS, |v| Ok(at::kept(v)?.0.0))?.unwrap_or(0) != expected {
+    if work.ledger.keys_version()? != expected {
         return Ok(false);
     }
     let value = at::keep(UnixMillis(version), sealed);
@@ -117,7 +117,7 @@ pub(super) fn begin_generation(
             writes.push(transition::Write::Gate(subject.clone(), gate));
         }
     }
-    let keys_version = work.ledger.get(at::KEYS, |v| Ok(at::kept(v)?.0.0))?.unwrap_or(0);
+    let keys_version = work.ledger.keys_version()?;
     let changes = work.ledger.changes()?.max(carry.changes);
     work.step(|_, _| Ok(((), writes)))?;
     work.write(|ledger| {

@@ -7,8 +7,9 @@ use mayfly_lease::command::StartTaskCommand;
 use mayfly_lease::store::{BrokerSeen, StoreCounts};
 use mayfly_lease::transition::{self, View as _};
 use mayfly_lease::{
-    Carry, CheckCommand, GenerationRecord, Job, JobId, LeaseRecord, LeaseStore, ListQuery, MintCommand,
-    Minted, Page, RenewCommand, RevokeCommand, Revoked, StoreError, Survey, TaskRecord, TaskStarted,
+    Carry, CheckCommand, Checked, GenerationRecord, Job, JobId, LeaseRecord, LeaseStore, ListQuery,
+    MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked, StoreError, Survey, TaskRecord,
+    TaskStarted,
 };
 
 use super::layout as at;
@@ -65,13 +66,13 @@ impl LeaseStore for EmbeddedStore {
         self.write(Lane::Normal, move |work| work.step(|view, now| transition::confirm(view, id, now))).await
     }
 
-    async fn renew(&self, command: &RenewCommand) -> Result<LeaseRecord, StoreError> {
+    async fn renew(&self, command: &RenewCommand) -> Result<Renewed, StoreError> {
         let command = command.clone();
         self.write(Lane::Normal, move |work| work.step(|view, now| transition::renew(view, &command, now)))
             .await
     }
 
-    async fn check(&self, command: &CheckCommand) -> Result<LeaseRecord, StoreError> {
+    async fn check(&self, command: &CheckCommand) -> Result<Checked, StoreError> {
         self.read(|state| transition::check(state, command, state.now))
     }
 

@@ -137,4 +137,8 @@ impl<T: Readable> View for State<T> {
     fn changes(&self) -> Result<u64, StoreError> {
         self.count(at::CHANGES)
     }
+
+    fn keys_version(&self) -> Result<u64, StoreError> {
+        Ok(self.get(at::KEYS, |value| Ok(at::kept(value)?.0.0))?.unwrap_or(0))
+    }
 }

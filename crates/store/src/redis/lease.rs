@@ -2,10 +2,10 @@
 
 use mayfly_domain::{EndReason, LeaseId, LeaseState, Subject, TaskId, UnixMillis, defaults};
 use mayfly_lease::command::{
-    CheckCommand, Cursor, EndCommand, ListQuery, Page, RenewCommand, StartTaskCommand, TaskStarted,
-    index_keys,
+    CheckCommand, Checked, Cursor, EndCommand, ListQuery, Page, RenewCommand, Renewed, StartTaskCommand,
+    TaskStarted, index_keys,
 };
-use mayfly_lease::record::reason_octet;
+use mayfly_lease::record::{encode_body, reason_octet};
 use mayfly_lease::transition::No;
 use mayfly_lease::{LeaseRecord, Mark, StoreError, TaskRecord};
 
@@ -53,7 +53,7 @@ impl RedisStore {
         Ok((now, values))
     }
 
-    pub(super) async fn do_check(&self, command: &CheckCommand) -> Result<LeaseRecord, StoreError> {
+    pub(super) async fn do_check(&self, command: &CheckCommand) -> Result<Checked, StoreError> {
         let id = command.id;
         let observation = command.observation.as_ref().map(mayfly_domain::Observation::encode);
         let call = Call::new(
@@ -62,7 +62,8 @@ impl RedisStore {
             vec![observation.unwrap_or_default()],
         );
         let mut answer = self.run(Lane::Hot, call.needs_clocks()).await?;
-        Ok(LeaseRecord::decode(id, &answer.bytes()?)?)
+        let record = LeaseRecord::decode(id, &answer.bytes()?)?;
+        Ok(Checked { record, keys_version: answer.u64()? })
     }
 
     pub(super) async fn do_confirm(&self, id: LeaseId) -> Result<LeaseRecord, StoreError> {
@@ -72,15 +73,8 @@ impl RedisStore {
         Ok(LeaseRecord::decode(id, &answer.bytes()?)?)
     }
 
-    pub(super) async fn do_renew(&self, command: &RenewCommand) -> Result<LeaseRecord, StoreError> {
+    pub(super) async fn do_renew(&self, command: &RenewCommand) -> Result<Renewed, StoreError> {
         let id = command.id;
-        // Whose it is was written once: what is read here still holds in the script.
-        let stored = self.do_get(id).await?;
-        let mine = stored.is_some_and(|r| {
-            Subject::Workload(r.body.workload) == command.workload
-                && r.body.task.as_ref() == Some(&command.task)
-                && r.body.key == command.key
-        });
         let task = Subject::Task(command.task.clone()).key();
         let mut keys =
             Keys::new([keys::used(command.spend.id), keys::record(id), keys::mark(id), keys::task(task)]);
@@ -100,29 +94,41 @@ impl RedisStore {
             .u8(reads.saturating_add(1))
             .u8(u8::try_from(indexes.len()).unwrap_or(u8::MAX))
             .u8(u8::try_from(command.subjects.len()).unwrap_or(u8::MAX))
-            .flag(mine)
+            .flag(command.is_holders())
             .time(command.spend.until)
-            .u64(command.ttl.as_millis());
-        let call = Call::placed(&SCRIPTS.renew, keys, vec![plan.done(), pairs, presented.packed])?;
+            .u64(command.ttl.as_millis())
+            .bytes(command.signer.as_bytes());
+        let args = vec![
+            plan.done(),
+            pairs,
+            presented.packed,
+            encode_body(&command.body)?,
+            command.next_body().as_ref().map(encode_body).transpose()?.unwrap_or_default(),
+        ];
+        let call = Call::placed(&SCRIPTS.renew, keys, args)?;
         let mut answer = self.run(Lane::Hot, call.needs_clocks()).await?;
-        Ok(LeaseRecord::decode(id, &answer.bytes()?)?)
+        let record = LeaseRecord::decode(id, &answer.bytes()?)?;
+        Ok(Renewed { record, keys_version: answer.u64()? })
     }
 
     pub(super) async fn do_end(&self, command: &EndCommand) -> Result<(LeaseRecord, bool), StoreError> {
         let id = command.id;
-        let mine = match &command.holder {
-            None => true,
+        // Whose it is may change until the script looks: it ends what was read here and nothing else.
+        let (mine, body) = match &command.holder {
+            None => (true, Vec::new()),
             Some((workload, task, key)) => {
-                let record = self.do_get(id).await?.ok_or(No::NotFound)?;
-                Subject::Workload(record.body.workload) == *workload
-                    && record.body.task.as_ref() == Some(task)
-                    && record.body.key == *key
+                let body = self.do_get(id).await?.ok_or(No::NotFound)?.body;
+                let mine = Subject::Workload(body.workload.clone()) == *workload
+                    && body.task.as_ref() == Some(task)
+                    && body.key == *key;
+                (mine, encode_body(&body)?)
             }
         };
         let args = vec![
             id_octets(id),
             vec![reason_octet(command.reason), u8::from(mine)],
             command.revocation.map_or([0; 16], |r| r.0).to_vec(),
+            body,
         ];
         let call = Call::new(&SCRIPTS.end, Keys::new([keys::record(id)]), args);
         let mut answer = self.run(Lane::Hot, call).await?;

@@ -26,11 +26,12 @@ impl RedisStore {
         let task = answer.maybe()?.map(|bytes| TaskRecord::decode(&bytes)).transpose()?;
         let first_binding = answer.int()? == 1;
         let superseded = u8::try_from(answer.int()?).ok();
+        let keys_version = answer.u64()?;
         let mut live = Vec::with_capacity(answer.left());
         while answer.left() > 0 {
             live.push(answer.u32()?);
         }
-        Ok(Minted { record, task, live, first_binding, superseded })
+        Ok(Minted { record, task, live, first_binding, superseded, keys_version })
     }
 }
 
@@ -145,7 +146,8 @@ fn call(command: &MintCommand, generation: Generation) -> Result<Call, StoreErro
         .u64(command.ttl.as_millis())
         .u64(command.lineage.as_millis())
         .time(command.not_after)
-        .u64(command.parent.as_ref().map_or(u64::MAX, |p| p.expires.0));
+        .u64(command.parent.as_ref().map_or(u64::MAX, |p| p.expires.0))
+        .bytes(command.signer.as_bytes());
     let args = vec![
         plan.done(),
         pairs,

@@ -30,8 +30,8 @@ use async_trait::async_trait;
 use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Block, DimKey, Gate, LeaseId, Subject, TaskId};
 use mayfly_lease::command::{
-    CheckCommand, EndCommand, ListQuery, MintCommand, Minted, Page, RenewCommand, RevokeCommand, Revoked,
-    StartTaskCommand, TaskStarted,
+    CheckCommand, Checked, EndCommand, ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed,
+    RevokeCommand, Revoked, StartTaskCommand, TaskStarted,
 };
 use mayfly_lease::store::{BrokerSeen, LeaseStore, StoreCounts};
 use mayfly_lease::{Carry, GenerationRecord, Job, JobId, LeaseRecord, StoreError, Survey, TaskRecord};
@@ -144,11 +144,11 @@ impl LeaseStore for RedisStore {
         self.do_confirm(id).await
     }
 
-    async fn renew(&self, command: &RenewCommand) -> Result<LeaseRecord, StoreError> {
+    async fn renew(&self, command: &RenewCommand) -> Result<Renewed, StoreError> {
         self.do_renew(command).await
     }
 
-    async fn check(&self, command: &CheckCommand) -> Result<LeaseRecord, StoreError> {
+    async fn check(&self, command: &CheckCommand) -> Result<Checked, StoreError> {
         self.do_check(command).await
     }
 

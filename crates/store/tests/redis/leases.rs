@@ -24,9 +24,9 @@ async fn mint_check_renew_release() {
     let task = minted.task.unwrap();
     assert_eq!(store.task(&task.body.id).await.unwrap().unwrap(), task);
 
-    assert_eq!(store.check(&check(1)).await.unwrap(), minted.record);
+    assert_eq!(store.check(&check(1)).await.unwrap().record, minted.record);
     let carried = CheckCommand { observation: Some(minted.record.observation.clone()), ..check(1) };
-    assert_eq!(store.check(&carried).await.unwrap(), minted.record);
+    assert_eq!(store.check(&carried).await.unwrap().record, minted.record);
     assert_eq!(no(store.check(&check(2)).await), No::NotFound);
     let other = store.mint(&mint_of(2, "run-2", CredentialKind::Token)).await.unwrap();
     let foreign = CheckCommand { observation: Some(other.record.observation), ..check(1) };
@@ -39,13 +39,17 @@ async fn mint_check_renew_release() {
         workload: Subject::Workload(workload()),
         task: task.body.id.clone(),
         key: Thumbprint::from_bytes([1; 32]),
+        next: None,
+        signer: SignerId::from_bytes([8; 16]),
+        body: minted.record.body.clone(),
         ttl: Ttl::constant(600),
         evidence: Some(evidence(1, 1)),
         subjects: minted.record.body.subjects(&everything()),
     };
     let stranger = RenewCommand { key: Thumbprint::from_bytes([9; 32]), ..renew.clone() };
     assert_eq!(no(store.renew(&stranger).await), No::OfAnother);
-    let renewed = store.renew(&renew).await.unwrap();
+    let renewed = store.renew(&renew).await.unwrap().record;
+    assert_eq!(renewed.signer, renew.signer);
     assert_eq!(renewed.counter, 1);
     assert!(renewed.expires > minted.record.expires);
     assert_eq!(renewed.observation, minted.record.observation);

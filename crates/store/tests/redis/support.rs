@@ -114,6 +114,7 @@ pub(crate) fn mint_of(n: u8, task: &str, kind: CredentialKind) -> MintCommand {
     MintCommand {
         id: lease_id(n),
         spend: Some(Spend { id: lease_id(n), until: soon(120_000) }),
+        signer: SignerId::from_bytes([n; 16]),
         subjects: body.subjects(&everything()),
         ttl: Ttl::constant(300),
         lineage: Ttl::constant(3_600),

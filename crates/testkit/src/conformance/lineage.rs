@@ -54,7 +54,7 @@ pub async fn a_child_ends_no_later_than_its_parent(w: World) {
     let wish = Wish { ttl_s: 60, ..w.wish() }.child_of(&parent);
     let child = w.minted(&wish).await;
     assert_eq!((child.expires, child.renewable_until), (parent.expires, parent.expires));
-    let renewed = w.store.renew(&wish.renewal(w.number(), w.now())).await.unwrap();
+    let renewed = w.renew(&wish).await.unwrap();
     assert_eq!(renewed.expires, parent.expires);
     w.clock.advance(10_000);
     assert_eq!(w.mint(&Wish { ttl_s: 60, ..w.wish() }.child_of(&parent)).await, Err(No::WindowOver));

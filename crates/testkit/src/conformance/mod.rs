@@ -96,6 +96,9 @@ macro_rules! lease_store_conformance {
                 blocks_fences_and_ends_refuse_a_renewal,
                 a_renewal_spends_its_nonce,
                 a_lease_with_a_side_effect_is_not_renewed,
+                a_renewal_may_change_the_key,
+                a_lease_names_what_signed_it,
+                the_version_of_the_keys_comes_along,
             }
             checking {
                 a_check_says_why_not,

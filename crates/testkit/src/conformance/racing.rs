@@ -71,7 +71,7 @@ impl Race {
         let before = self.handed_out.lock().get(&(owner, round)).cloned().unwrap_or_default();
         for id in before {
             let check = self.store.check(&CheckCommand { id, observation: None }).await;
-            assert_eq!(check.map(|r| r.id), Err(StoreError::Refused(No::FenceMoved)));
+            assert_eq!(check.map(|c| c.record.id), Err(StoreError::Refused(No::FenceMoved)));
         }
         self.rounds[usize::from(owner)].fetch_add(1, Ordering::SeqCst);
     }

@@ -40,7 +40,7 @@ pub async fn two_brokers_see_one_store(mut w: World) {
     let record = w.minted(&w.wish()).await;
     assert_eq!(other.identity(), w.store.identity());
     let check = CheckCommand { id: record.id, observation: None };
-    assert_eq!(other.check(&check).await.unwrap(), record);
+    assert_eq!(other.check(&check).await.unwrap().record, record);
     let page = other.list(&mayfly_lease::ListQuery { along: None, after: None, limit: 10 }).await.unwrap();
     assert_eq!(page.records, std::slice::from_ref(&record));
     other

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use mayfly_domain::{Block, Clock as _, Dimension, LeaseId, LeaseState, Subject, UnixMillis};
 use mayfly_lease::transition::No;
 use mayfly_lease::{
-    Carry, CheckCommand, GenerationRecord, LeaseRecord, LeaseStore, ListQuery, Minted, Revoked, StoreError,
-    sweep,
+    Carry, CheckCommand, GenerationRecord, LeaseRecord, LeaseStore, ListQuery, Minted, RenewCommand, Revoked,
+    StoreError, sweep,
 };
 
 use super::Fixture;
@@ -84,9 +84,25 @@ impl World {
         self.store.confirm(record.id).await.unwrap()
     }
 
+    /// Renews by the wish that it was minted with.
+    pub async fn renew(&self, wish: &Wish) -> Result<LeaseRecord, No> {
+        self.renew_by(&wish.renewal(self.number(), self.now())).await
+    }
+
+    /// Renews with a token that was not shown yet.
+    pub async fn renew_afresh(&self, wish: &Wish, token: u32) -> Result<LeaseRecord, No> {
+        let afresh = Wish { token: Some(token), ..wish.clone() }.renewal(self.number(), self.now());
+        self.renew_by(&RenewCommand { body: wish.body(), ..afresh }).await
+    }
+
+    /// Renews.
+    pub async fn renew_by(&self, command: &RenewCommand) -> Result<LeaseRecord, No> {
+        refusal(self.store.renew(command).await).map(|renewed| renewed.record)
+    }
+
     /// Checks by the lease's id.
     pub async fn check(&self, id: LeaseId) -> Result<LeaseRecord, No> {
-        refusal(self.store.check(&CheckCommand { id, observation: None }).await)
+        refusal(self.store.check(&CheckCommand { id, observation: None }).await).map(|checked| checked.record)
     }
 
     /// Revokes a subject.

@@ -10,8 +10,8 @@ use mayfly_lease::command::{EndCommand, StartTaskCommand, is_indexed};
 use mayfly_lease::store::{BrokerSeen, StoreCounts};
 use mayfly_lease::transition::{self, View as _, Write};
 use mayfly_lease::{
-    Carry, CheckCommand, Cursor, GenerationRecord, Job, JobId, LeaseRecord, LeaseStore, ListQuery,
-    MintCommand, Minted, Page, RenewCommand, RevokeCommand, Revoked, StoreError, Survey, TaskRecord,
+    Carry, CheckCommand, Checked, Cursor, GenerationRecord, Job, JobId, LeaseRecord, LeaseStore, ListQuery,
+    MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked, StoreError, Survey, TaskRecord,
     TaskStarted,
 };
 use parking_lot::Mutex;
@@ -131,11 +131,11 @@ impl LeaseStore for MemoryStore {
         self.run(|view| view.step(|view, now| transition::confirm(view, id, now)))
     }
 
-    async fn renew(&self, command: &RenewCommand) -> Result<LeaseRecord, StoreError> {
+    async fn renew(&self, command: &RenewCommand) -> Result<Renewed, StoreError> {
         self.run(|view| view.step(|view, now| transition::renew(view, command, now)))
     }
 
-    async fn check(&self, command: &CheckCommand) -> Result<LeaseRecord, StoreError> {
+    async fn check(&self, command: &CheckCommand) -> Result<Checked, StoreError> {
         self.run(|view| transition::check(view, command, view.now))
     }
 

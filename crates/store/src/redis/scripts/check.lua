@@ -9,5 +9,5 @@ if not r then
   return {23}
 end
 local o = ARGV[2]
-if o ~= '' and o ~= sub(r, 59, 58 + unp('>I2', r, 57)) then return {29} end
-return judge(r, v[3]) or {0, r}
+if o ~= '' and o ~= sub(r, 75, 74 + unp('>I2', r, 73)) then return {29} end
+return judge(r, v[3]) or {0, r, keys_version()}

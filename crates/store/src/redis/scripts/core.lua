@@ -31,6 +31,12 @@ local function begin(generation)
   if skew > 0 and (difference > skew or difference < -skew) then return {2, difference} end
 end
 
+-- The version of the sealed keys; 0 for none.
+local function keys_version()
+  local version = call('GETRANGE', 'mf:keys', 0, 7)
+  return #version == 8 and u64(version) or 0
+end
+
 -- Stores a value that Redis may forget at `ends`. With a fixed clock nothing ends by the server's.
 local function put(key, value, ends)
   if fixed_clock then

@@ -1,11 +1,11 @@
 -- Lease records: `lease::transition::end` in Lua. Places in a record: state 2, reason 3, flags 4, counter 5,
--- issued 9, expires 17, renewable until 25, confirm by 33, revocation 41, observation 59 (version, generation
--- at 60, number of pairs at 72, pairs of 22 octets, number of ancestors, ancestors of 16).
+-- issued 9, expires 17, renewable until 25, confirm by 33, revocation 41, signer 57, observation 75 (version,
+-- generation at 76, number of pairs at 88, pairs of 22 octets, number of ancestors, ancestors of 16).
 
 -- The keys of what a record observed: gates, then ancestors' marks; and how many are gates.
 local function carried(r)
-  local n = byte(r, 72)
-  local keys, at = {}, 73
+  local n = byte(r, 88)
+  local keys, at = {}, 89
   for i = 1, n do
     keys[i] = 'mf:f:{d' .. sub(r, at, at + 15) .. '}'
     at = at + 22
@@ -28,7 +28,7 @@ local function judge(r, mark, keys, n, w)
   if state == 0 then return {24} end
   if state == 2 then return {26, reason, sub(r, 41, 56)} end
   if now >= u64(r, 17) then return {25} end
-  if sub(r, 60, 71) ~= sub(head, 3, 14) then return {27} end
+  if sub(r, 76, 87) ~= sub(head, 3, 14) then return {27} end
   if not w then
     keys, n = carried(r)
     if #keys == 0 then return nil end
@@ -36,7 +36,7 @@ local function judge(r, mark, keys, n, w)
   end
   for i = 1, n do
     local fence = fence_of(w[i])
-    if fence and fence ~= u48(r, 67 + 22 * i) then return {27} end
+    if fence and fence ~= u48(r, 83 + 22 * i) then return {27} end
   end
   for i = n + 1, #keys do
     if stands(w[i]) then return {28, sub(w[i], 9, 24)} end

@@ -2,8 +2,8 @@
 -- KEYS: the generation, then everything that is read, then index entries, expiry partition, record.
 local plan = ARGV[2]
 local reads, used_at, task_at, binding_at, bucket_at, marks_at, marks, index_at, indexes, subjects, kind,
-  id, used_until, ttl, lineage, not_after, parent_expires =
-  unp('>BBBBBBBBBBBc16I8I8I8I8I8', plan)
+  id, used_until, ttl, lineage, not_after, parent_expires, signer =
+  unp('>BBBBBBBBBBBc16I8I8I8I8I8c16', plan)
 local v = call('MGET', unpack(KEYS, 1, reads))
 local no = begin(v[1])
 if no then return no end
@@ -46,12 +46,12 @@ if expires <= now then return {20} end
 
 local quotas = ARGV[10]
 local count = #quotas / 13
-local answer = {0, false, false, 0, -1}
+local answer = {0, false, false, 0, -1, 0}
 for n = 0, count - 1 do
   local index, most = unp('>BI4', quotas, n * 13 + 1)
   local live = call('ZCOUNT', KEYS[index], now + 1, '+inf')
   if live >= most then return {15, n} end
-  answer[6 + n] = live + 1
+  answer[7 + n] = live + 1
 end
 local arrivals = {}
 for n = 0, count - 1 do
@@ -76,7 +76,7 @@ local side_effect = bit.band(kind, 1)
 local confirm_by = now + MINT_DEADLINE_MS
 local observation = '\1' .. sub(head, 3, 14) .. string.char(#pairs) .. table.concat(pairs) .. ARGV[8]
 local record = pack('>BBBBI4I8I8I8I8', 1, 1 - side_effect, 0, side_effect, 0, now, expires, renewable, confirm_by)
-  .. ZEROS .. pack('>I2', #observation) .. observation .. ARGV[7]
+  .. ZEROS .. signer .. pack('>I2', #observation) .. observation .. ARGV[7]
 if side_effect == 1 then
   call('SET', KEYS[index_at + indexes + 1], record)
   call('ZADD', 'mf:u', confirm_by, id)
@@ -88,4 +88,5 @@ bind(p, v, ARGV[11])
 answer[2], answer[3] = record, task
 if #p.names > 0 then answer[4] = 1 end
 answer[5] = p.changes or -1
+answer[6] = keys_version()
 return answer

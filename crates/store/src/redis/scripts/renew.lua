@@ -1,7 +1,8 @@
 -- Renews. KEYS: the generation, the used mark, the record, its mark, the task, then gates and bindings, then
--- index entries and the expiry partition.
-local id, reads, binding_at, index_at, indexes, subjects, mine, used_until, ttl =
-  unp('>c16BBBBBBI8I8', ARGV[2])
+-- index entries and the expiry partition. ARGV: plan, pairs, evidence, the body as it was read, the next body
+-- (empty: the same).
+local id, reads, binding_at, index_at, indexes, subjects, mine, used_until, ttl, signer =
+  unp('>c16BBBBBBI8I8c16', ARGV[2])
 local v = call('MGET', unpack(KEYS, 1, reads))
 local no = begin(v[1])
 if no then return no end
@@ -13,6 +14,8 @@ local _, late, blocked = observe(ARGV[3], subjects, p, v)
 if late < 255 then return {13, late} end
 local r = v[3]
 if not r then return {23} end
+local body_at = 75 + unp('>I2', r, 73)
+if sub(r, body_at) ~= ARGV[5] then return {32} end
 if mine == 0 then return {30} end
 if bit.band(byte(r, 4), 1) ~= 0 then return {31} end
 local keys, n = carried(r)
@@ -41,7 +44,9 @@ if elsewhere(p) then return {3} end
 
 put(KEYS[2], pack('>I8', used_until), used_until)
 for i = index_at, index_at + indexes do enter(KEYS[i], id, expires) end
-r = sub(r, 1, 4) .. pack('>I4', counter) .. sub(r, 9, 16) .. pack('>I8', expires) .. sub(r, 25)
+local body = ARGV[6] ~= '' and ARGV[6] or ARGV[5]
+r = sub(r, 1, 4) .. pack('>I4', counter) .. sub(r, 9, 16) .. pack('>I8', expires) .. sub(r, 25, 56) .. signer
+  .. sub(r, 73, body_at - 1) .. body
 put(KEYS[3], r, expires + 2 * SKEW_MS)
 bind(p, v, '')
-return {0, r}
+return {0, r, keys_version()}
