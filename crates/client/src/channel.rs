@@ -12,13 +12,14 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use mayfly_domain::time::{Clock as _, SystemClock};
 use mayfly_domain::{Reason, Refusal, UnixMillis, defaults};
-use rustls::ClientConfig;
-use rustls::client::Resumption;
+use rustls::client::{ResolvesClientCert, Resumption, WantsClientCert};
+use rustls::{ClientConfig, ConfigBuilder};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
+use url::Url;
 
 use crate::context::Target;
 use crate::failure::Failure;
@@ -125,7 +126,7 @@ fn ended(seconds: i64) -> String {
     }
 }
 
-/// The TLS configuration for a target.
+/// The TLS configuration for a target, with the certificate files that it names.
 ///
 /// # Errors
 /// `CONFIG_INVALID` where the caller's certificate or key can't be read, `CERTIFICATE_REQUIRED` where it has expired.
@@ -135,26 +136,33 @@ pub fn tls(target: &Target) -> Result<ClientConfig, Refusal> {
             .fact("where", format!("context {}", target.name))
             .fact("problem", e.to_string())
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier =
-        BrokerVerifier::new(target.pin.clone(), target.trust_domain.clone(), Arc::clone(&provider));
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(no)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
-    let mut config = match &target.identity {
+    let builder = builder(target).map_err(no)?;
+    let config = match &target.identity {
         Some((cert, key)) => {
             let (chain, key) = identity(cert, key)?;
             builder.with_client_auth_cert(chain, key).map_err(no)?
         }
         None => builder.with_no_client_auth(),
     };
+    Ok(strict(config))
+}
+
+fn builder(target: &Target) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier =
+        BrokerVerifier::new(target.pin.clone(), target.trust_domain.clone(), Arc::clone(&provider));
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier)))
+}
+
+/// HTTP/2 alone; neither resumption, which skips the verifier, nor early data.
+pub(crate) fn strict(mut config: ClientConfig) -> ClientConfig {
     config.alpn_protocols = vec![b"h2".to_vec()];
-    // A resumed handshake skips the verifier.
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
-    Ok(config)
+    config
 }
 
 /// Connects to a broker; the channel connects again by itself.
@@ -162,12 +170,28 @@ pub fn tls(target: &Target) -> Result<ClientConfig, Refusal> {
 /// # Errors
 /// `CONFIG_INVALID`, `CERTIFICATE_REQUIRED`, `BROKER_UNTRUSTED` or `BROKER_UNREACHABLE`.
 pub async fn connect(target: &Target) -> Result<Channel, Failure> {
-    let host = target.url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
-    let port = target.url.port_or_known_default().unwrap_or(443);
-    let name = ServerName::try_from(host.clone()).map_err(|e| {
-        Failure::of(Reason::ConfigInvalid).fact("where", &target.name).fact("problem", e.to_string())
-    })?;
-    let connector = TlsConnector::from(Arc::new(tls(target)?));
+    dial(&target.url, Arc::new(tls(target)?)).await
+}
+
+/// Connects to a broker with whatever certificate the resolver has then.
+pub(crate) async fn connect_as(
+    target: &Target,
+    resolver: Arc<dyn ResolvesClientCert>,
+) -> Result<Channel, Failure> {
+    let builder =
+        builder(target).map_err(|e| Failure::of(Reason::ConfigInvalid).fact("problem", e.to_string()))?;
+    dial(&target.url, Arc::new(strict(builder.with_client_cert_resolver(resolver)))).await
+}
+
+/// Connects over TLS. The connector does TLS itself: to tonic the connection is a plain one, and only the origin
+/// says https.
+pub(crate) async fn dial(url: &Url, config: Arc<ClientConfig>) -> Result<Channel, Failure> {
+    let no =
+        |why: String| Failure::of(Reason::ConfigInvalid).fact("where", url.as_str()).fact("problem", why);
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+    let port = url.port_or_known_default().unwrap_or(443);
+    let name = ServerName::try_from(host.clone()).map_err(|e| no(e.to_string()))?;
+    let connector = TlsConnector::from(config);
     let dial = tower::service_fn(move |_: Uri| {
         let (connector, name, host) = (connector.clone(), name.clone(), host.clone());
         async move {
@@ -177,18 +201,11 @@ pub async fn connect(target: &Target) -> Result<Channel, Failure> {
             Ok::<_, Unconnected>(TokioIo::new(stream))
         }
     });
-    let authority = target.url.authority();
-    // The connector does TLS itself: to tonic the connection is a plain one, and only the origin says https.
-    let uri = Uri::builder().scheme("http").authority(authority).path_and_query("/").build();
-    let origin = Uri::builder().scheme("https").authority(authority).path_and_query("/").build();
-    let (Ok(uri), Ok(origin)) = (uri, origin) else {
-        return Err(Failure::of(Reason::ConfigInvalid).fact("where", &target.name));
-    };
+    let uri = Uri::builder().scheme("http").authority(url.authority()).path_and_query("/").build();
+    let origin = Uri::builder().scheme("https").authority(url.authority()).path_and_query("/").build();
+    let (Ok(uri), Ok(origin)) = (uri, origin) else { return Err(no("is not an address".to_owned())) };
     let endpoint = tuned(Endpoint::from(uri)).origin(origin);
-    endpoint
-        .connect_with_connector(dial)
-        .await
-        .map_err(|e| unconnected(&e).fact("broker", target.url.as_str()))
+    endpoint.connect_with_connector(dial).await.map_err(|e| unconnected(&e).fact("broker", url.as_str()))
 }
 
 /// Connects to a broker's own socket on this host.

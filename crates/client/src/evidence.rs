@@ -1,38 +1,73 @@
-//! Evidence found by itself: an explicit file, GitHub Actions, or a CI variable that holds an ID token.
+//! Evidence found by itself, in a stated order.
+//!
+//! 1. a live Mayfly certificate that this process holds: [`X509Identity::client`](crate::X509Identity::client);
+//! 2. a file that is named by the caller;
+//! 3. the file that `MAYFLY_EVIDENCE_FILE` names;
+//! 4. GitHub Actions: `ACTIONS_ID_TOKEN_REQUEST_URL` and `ACTIONS_ID_TOKEN_REQUEST_TOKEN`;
+//! 5. `MAYFLY_ID_TOKEN`: GitLab's `id_tokens:`;
+//! 6. a join token: the file that `MAYFLY_JOIN_TOKEN_FILE` names, else `MAYFLY_JOIN_TOKEN`;
+//! 7. a certificate of another CA: `MAYFLY_X509_CERT_FILE` with `MAYFLY_X509_KEY_FILE`.
+//!
+//! A named file may hold an ID token or a join token; which one is told by its text. Files are read again for
+//! each call, so whoever replaces them need not tell anybody.
 //!
 //! What is read here is not verified and proves nothing: its claims serve only to find the key's home and to
 //! be shown to the person who asked. A token must never be shown, logged or written.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mayfly_domain::{Reason, Refusal, Secret, Thumbprint, TrustDomain, UnixMillis, defaults};
+use mayfly_domain::{Reason, Refusal, Secret, SpiffeId, Thumbprint, TrustDomain, defaults};
 use url::Url;
 
 use crate::env::Env;
 use crate::keys::KeyScope;
 
+mod foreign;
 mod github;
+mod shown;
+
+pub use shown::Evidence;
 
 /// The variable that names a file with evidence.
 pub const FILE: &str = "MAYFLY_EVIDENCE_FILE";
 /// The variable that holds an ID token (GitLab's `id_tokens:`).
 pub const ID_TOKEN: &str = "MAYFLY_ID_TOKEN";
+/// The variable that names a file with a join token.
+pub const JOIN_TOKEN_FILE: &str = "MAYFLY_JOIN_TOKEN_FILE";
+/// The variable that holds a join token.
+pub const JOIN_TOKEN: &str = "MAYFLY_JOIN_TOKEN";
+/// The variable that names a certificate chain of another CA, PEM, the leaf first.
+pub const X509_CERT_FILE: &str = "MAYFLY_X509_CERT_FILE";
+/// The variable that names its private key, PEM.
+pub const X509_KEY_FILE: &str = "MAYFLY_X509_KEY_FILE";
+
+/// Every variable by which evidence is found: what a child that should have none of it must not inherit.
+pub const VARIABLES: [&str; 8] =
+    [FILE, github::URL, github::TOKEN, ID_TOKEN, JOIN_TOKEN_FILE, JOIN_TOKEN, X509_CERT_FILE, X509_KEY_FILE];
 
 /// Where this machine's evidence comes from.
 #[derive(Debug)]
 pub enum Source {
-    /// A file, read again for each call.
+    /// The live certificate of the connection itself; made by [`X509Identity`](crate::X509Identity).
+    Live(SpiffeId),
+    /// A file with an ID token or a join token.
     File(PathBuf),
     /// The ID token service of GitHub Actions: each token is made for the key that asks.
     GitHub(github::Service),
-    /// A variable of the environment.
+    /// A variable of the environment, with an ID token or a join token.
     Variable(&'static str, Secret<String>),
+    /// A certificate of another CA, with its key.
+    X509 {
+        /// The chain, PEM, the leaf first.
+        chain: PathBuf,
+        /// The key, PEM.
+        key: PathBuf,
+    },
 }
 
 impl Source {
-    /// Finds the source: `file`, else `MAYFLY_EVIDENCE_FILE`, else GitHub Actions, else `MAYFLY_ID_TOKEN`.
+    /// Finds the source, in the order above, `file` being the one that the caller names.
     ///
     /// # Errors
     /// `NO_EVIDENCE` where there is none.
@@ -49,6 +84,20 @@ impl Source {
         if let Some(token) = env.var(ID_TOKEN) {
             return Ok(Self::Variable(ID_TOKEN, Secret::new(token)));
         }
+        if let Some(path) = env.var(JOIN_TOKEN_FILE) {
+            return Ok(Self::File(path.into()));
+        }
+        if let Some(token) = env.var(JOIN_TOKEN) {
+            return Ok(Self::Variable(JOIN_TOKEN, Secret::new(token)));
+        }
+        match (env.var(X509_CERT_FILE), env.var(X509_KEY_FILE)) {
+            (Some(chain), Some(key)) => return Ok(Self::X509 { chain: chain.into(), key: key.into() }),
+            (None, None) => {}
+            _ => {
+                return Err(Refusal::from(Reason::NoEvidence)
+                    .fact("found", format!("only one of {X509_CERT_FILE} and {X509_KEY_FILE}")));
+            }
+        }
         let mut none = Refusal::from(Reason::NoEvidence);
         if env.var("GITHUB_ACTIONS").is_some() {
             none = none.fact(
@@ -64,9 +113,11 @@ impl Source {
     /// What it is, in words for people.
     pub fn describe(&self) -> String {
         match self {
+            Self::Live(id) => format!("the live certificate of {id}"),
             Self::File(path) => format!("the file {}", path.display()),
             Self::GitHub(_) => "the ID token service of GitHub Actions".to_owned(),
             Self::Variable(name, _) => format!("the variable {name}"),
+            Self::X509 { chain, .. } => format!("the certificate {}", chain.display()),
         }
     }
 
@@ -75,15 +126,24 @@ impl Source {
         matches!(self, Self::GitHub(_))
     }
 
+    /// Whether what it gives can change while this process runs: a variable's can't.
+    pub const fn may_change(&self) -> bool {
+        !matches!(self, Self::Variable(..))
+    }
+
+    /// Whether its evidence belongs to the first key that shows it, so that another key must not try.
+    pub(crate) const fn binds_first_key(&self) -> bool {
+        matches!(self, Self::File(_) | Self::Variable(..))
+    }
+
     /// What the key of this evidence belongs to.
     ///
     /// # Errors
-    /// `NO_EVIDENCE` or `EVIDENCE_MALFORMED` where the token can't be read.
+    /// `NO_EVIDENCE` or `EVIDENCE_MALFORMED` where the evidence can't be read.
     pub fn scope(&self, trust_domain: &TrustDomain) -> Result<KeyScope, Refusal> {
         match self {
             Self::GitHub(service) => Ok(service.scope(trust_domain)),
-            Self::File(path) => Ok(read(path)?.scope(trust_domain)),
-            Self::Variable(_, token) => Ok(Evidence::peek(token.expose().clone())?.scope(trust_domain)),
+            other => Ok(other.read()?.scope(trust_domain)),
         }
     }
 
@@ -94,8 +154,17 @@ impl Source {
     pub async fn fetch(&self, trust_domain: &TrustDomain, key: &Thumbprint) -> Result<Evidence, Refusal> {
         match self {
             Self::GitHub(service) => Evidence::peek(service.token(&audience(trust_domain, key)).await?),
+            other => other.read(),
+        }
+    }
+
+    fn read(&self) -> Result<Evidence, Refusal> {
+        match self {
+            Self::Live(id) => Ok(Evidence::live(id)),
             Self::File(path) => read(path),
             Self::Variable(_, token) => Evidence::peek(token.expose().clone()),
+            Self::X509 { chain, key } => Ok(Evidence::foreign(foreign::Certificate::read(chain, key)?)),
+            Self::GitHub(_) => Err(Refusal::new(Reason::Internal, "a token service is asked, not read")),
         }
     }
 }
@@ -105,75 +174,19 @@ pub fn audience(trust_domain: &TrustDomain, key: &Thumbprint) -> String {
     format!("{trust_domain}#{key}")
 }
 
+fn unreadable(path: &Path, why: impl std::fmt::Display) -> Refusal {
+    Refusal::from(Reason::NoEvidence)
+        .fact("file", path.display().to_string())
+        .fact("problem", why.to_string())
+}
+
 fn read(path: &Path) -> Result<Evidence, Refusal> {
-    use std::io::Read as _;
-    let no = |why: String| {
-        Refusal::from(Reason::NoEvidence).fact("file", path.display().to_string()).fact("problem", why)
-    };
-    let file = std::fs::File::open(path).map_err(|e| no(e.to_string()))?;
+    let file = std::fs::File::open(path).map_err(|e| unreadable(path, e))?;
     let mut text = String::new();
     let limit = u64::try_from(defaults::TOKEN_OCTETS_MAX).unwrap_or(u64::MAX).saturating_add(64);
-    file.take(limit).read_to_string(&mut text).map_err(|e| no(e.to_string()))?;
+    file.take(limit).read_to_string(&mut text).map_err(|e| unreadable(path, e))?;
     // Files end in a line feed; a token holds no white space.
     Evidence::peek(text.trim().to_owned())
-}
-
-/// A token and what it says of itself, unverified.
-#[derive(Debug)]
-pub struct Evidence {
-    token: Secret<String>,
-    /// Its claims, unverified.
-    pub claims: serde_json::Map<String, serde_json::Value>,
-}
-
-impl Evidence {
-    /// Looks at a compact JWS without verifying it.
-    ///
-    /// # Errors
-    /// `EVIDENCE_MALFORMED` where it is not one, or larger than 16 KiB.
-    pub fn peek(token: String) -> Result<Self, Refusal> {
-        let token = Secret::new(token);
-        let no = |why: &str| Refusal::from(Reason::EvidenceMalformed).fact("problem", why);
-        if token.expose().len() > defaults::TOKEN_OCTETS_MAX {
-            return Err(no("it is larger than 16 KiB"));
-        }
-        let mut parts = token.expose().split('.');
-        let (Some(_), Some(payload), Some(_), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(no("it is not a compact JWS of three parts"));
-        };
-        let json = URL_SAFE_NO_PAD.decode(payload).map_err(|_| no("its payload is not base64url"))?;
-        let claims = serde_json::from_slice(&json).map_err(|_| no("its payload is not a JSON object"))?;
-        Ok(Self { token, claims })
-    }
-
-    /// The token itself, for the request that carries it.
-    pub const fn token(&self) -> &Secret<String> {
-        &self.token
-    }
-
-    /// A claim's text, where it is text or a number.
-    pub fn claim(&self, name: &str) -> Option<String> {
-        match self.claims.get(name)? {
-            serde_json::Value::String(s) => Some(s.clone()),
-            serde_json::Value::Number(n) => Some(n.to_string()),
-            _ => None,
-        }
-    }
-
-    /// When it expires, where it says so.
-    pub fn expires(&self) -> Option<UnixMillis> {
-        self.claims.get("exp").and_then(serde_json::Value::as_u64).map(UnixMillis::from_secs)
-    }
-
-    /// What its key belongs to: the issuer, and subject with the ids of the run and job that CI systems give.
-    pub fn scope(&self, trust_domain: &TrustDomain) -> KeyScope {
-        let task = ["sub", "run_id", "run_attempt", "job_id"]
-            .map(|name| self.claim(name).unwrap_or_default())
-            .join("\n");
-        KeyScope { trust_domain: trust_domain.clone(), issuer: self.claim("iss").unwrap_or_default(), task }
-    }
 }
 
 /// Whether plain HTTP may carry a secret to this URL: to this very machine only.

@@ -1,4 +1,8 @@
-//! Certificates of a made-up deployment, for this crate's tests.
+//! A made-up deployment, for this crate's tests: certificates, and a broker that is scripted.
+
+pub(crate) mod broker;
+pub(crate) mod clock;
+pub(crate) mod workloads;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,

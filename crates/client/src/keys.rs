@@ -7,18 +7,18 @@
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use mayfly_domain::{KeyAlg, PublicKey, Reason, Refusal, Secret, TrustDomain};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use rustix::fs::OFlags;
-use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
 use crate::env::Env;
+use crate::pem;
 
 /// The largest key file that is read, in octets.
 const FILE_OCTETS_MAX: u64 = 4_096;
@@ -151,34 +151,42 @@ const SPKI_P256: [u8; 26] = [
 /// # Errors
 /// `INTERNAL` where the system gives no random numbers.
 pub fn generate() -> Result<Generated, Refusal> {
-    let no = |_| Refusal::new(Reason::Internal, "no random numbers");
-    let random = SystemRandom::new();
-    let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).map_err(no)?;
-    let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.as_ref(), &random)
-        .map_err(|_| Refusal::new(Reason::Internal, "the new key is not one"))?;
-    let body = Zeroizing::new(STANDARD.encode(der.as_ref()));
-    let mut pem = String::with_capacity(body.len() + 80);
-    pem.push_str("-----BEGIN PRIVATE KEY-----\n");
-    let mut rest = body.as_str();
-    while !rest.is_empty() {
-        let (line, after) = rest.split_at(rest.len().min(64));
-        pem.push_str(line);
-        pem.push('\n');
-        rest = after;
-    }
-    pem.push_str("-----END PRIVATE KEY-----\n");
-    let spki = SPKI_P256.iter().chain(pair.public_key().as_ref()).copied().collect();
-    Ok(Generated { pem: Secret::new(pem), spki })
+    let key = WorkloadKey::generate()?;
+    Ok(Generated { pem: key.pem(), spki: spki(key.public.as_bytes()) })
 }
 
-/// A workload's key: P-256, PKCS#8, in its file.
+/// The `SubjectPublicKeyInfo` of a P-256 point.
+pub(crate) fn spki(point: &[u8]) -> Vec<u8> {
+    SPKI_P256.iter().chain(point).copied().collect()
+}
+
+/// A workload's key: P-256, in its file or in this process alone.
 pub struct WorkloadKey {
     pair: EcdsaKeyPair,
     public: PublicKey,
-    path: PathBuf,
+    pkcs8: Zeroizing<Vec<u8>>,
+    path: Option<PathBuf>,
 }
 
 impl WorkloadKey {
+    /// Makes a key that is in no file.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the system gives no random numbers.
+    pub fn generate() -> Result<Self, Refusal> {
+        let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
+            .map_err(|_| Refusal::new(Reason::Internal, "no random numbers"))?;
+        Self::from_pkcs8(der.as_ref(), None)
+            .ok_or_else(|| Refusal::new(Reason::Internal, "the new key is not one"))
+    }
+
+    fn from_pkcs8(der: &[u8], path: Option<PathBuf>) -> Option<Self> {
+        let random = SystemRandom::new();
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der, &random).ok()?;
+        let public = PublicKey::new(KeyAlg::P256, pair.public_key().as_ref()).ok()?;
+        Some(Self { pair, public, pkcs8: Zeroizing::new(der.to_vec()), path })
+    }
+
     fn read(path: &Path) -> Result<Option<Self>, Refusal> {
         let no = |why: &dyn std::fmt::Display| invalid(path, why);
         let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits()).unwrap_or_default();
@@ -197,14 +205,22 @@ impl WorkloadKey {
             .map_err(|e| no(&e))?;
         let damaged = "does not hold a P-256 key in PKCS#8; remove it to begin with a new key";
         let der = PrivatePkcs8KeyDer::from_pem_slice(&pem).map_err(|_| no(&damaged))?;
-        let pair = EcdsaKeyPair::from_pkcs8(
-            &ECDSA_P256_SHA256_FIXED_SIGNING,
-            der.secret_pkcs8_der(),
-            &SystemRandom::new(),
-        )
-        .map_err(|_| no(&damaged))?;
-        let public = PublicKey::new(KeyAlg::P256, pair.public_key().as_ref()).map_err(|e| no(&e))?;
-        Ok(Some(Self { pair, public, path: path.to_owned() }))
+        Self::from_pkcs8(der.secret_pkcs8_der(), Some(path.to_owned())).map(Some).ok_or_else(|| no(&damaged))
+    }
+
+    /// The private key, PKCS#8 as PEM (RFC 7468, section 10).
+    pub fn pem(&self) -> Secret<String> {
+        Secret::new(pem::encode("PRIVATE KEY", &self.pkcs8))
+    }
+
+    /// The key as rustls signs with it.
+    ///
+    /// # Errors
+    /// `INTERNAL` where the provider does not take it.
+    pub fn signing_key(&self) -> Result<Arc<dyn rustls::sign::SigningKey>, Refusal> {
+        let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.pkcs8.as_slice()));
+        rustls::crypto::ring::sign::any_supported_type(&der)
+            .map_err(|e| Refusal::new(Reason::Internal, e.to_string()))
     }
 
     /// The public key.
@@ -224,13 +240,14 @@ impl WorkloadKey {
         Ok(signature.as_ref().to_vec())
     }
 
-    /// Removes the key's file: its task is over. Without effect where it is gone already.
+    /// Removes the key's file: its task is over. Without effect where it has none, or it is gone already.
     ///
     /// # Errors
     /// `CONFIG_INVALID` where the file is there and can't be removed.
-    pub fn forget(self) -> Result<(), Refusal> {
-        match std::fs::remove_file(&self.path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(invalid(&self.path, e)),
+    pub fn forget(&self) -> Result<(), Refusal> {
+        let Some(path) = &self.path else { return Ok(()) };
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(invalid(path, e)),
             _ => Ok(()),
         }
     }

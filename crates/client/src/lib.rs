@@ -5,6 +5,7 @@
 //! anything process-global, or judge a credential.
 
 pub mod acceptor;
+pub mod bundle;
 pub mod channel;
 pub mod context;
 pub mod env;
@@ -12,19 +13,26 @@ pub mod evidence;
 pub mod failure;
 #[cfg(test)]
 mod fixture;
+pub mod grpc;
+pub mod identity;
 pub mod keys;
 pub mod operator;
+mod pem;
 pub mod pin;
 pub mod proof;
 pub mod retry;
+pub mod svid;
 pub mod workload;
 
 pub use acceptor::AcceptorClient;
+pub use bundle::Bundle;
 pub use context::{Context, Contexts, Target};
 pub use env::Env;
 pub use evidence::{Evidence, Source};
 pub use failure::Failure;
+pub use identity::{Event, State, X509Identity};
 pub use keys::{KeyHome, KeyScope, WorkloadKey};
 pub use operator::OperatorClient;
 pub use pin::Pin;
+pub use svid::Svid;
 pub use workload::WorkloadClient;

@@ -20,9 +20,9 @@ const LONGEST: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// The last failure.
-pub async fn until<T>(
+pub async fn until<T, F: Future<Output = Result<T, Failure>>>(
     deadline: Deadline,
-    mut call: impl AsyncFnMut(Duration) -> Result<T, Failure>,
+    mut call: impl FnMut(Duration) -> F,
 ) -> Result<T, Failure> {
     let mut waits = ExponentialBuilder::default()
         .with_min_delay(FIRST)
@@ -62,12 +62,9 @@ mod tests {
 
     async fn attempts(deadline: Duration, failures: Vec<Failure>) -> (usize, Result<(), Failure>) {
         let mut made = 0;
-        let result = until(Deadline::after(deadline), async |_| {
+        let result = until(Deadline::after(deadline), |_| {
             made += 1;
-            match failures.get(made - 1) {
-                Some(f) => Err(f.clone()),
-                None => Ok(()),
-            }
+            std::future::ready(failures.get(made - 1).map_or(Ok(()), |f| Err(f.clone())))
         })
         .await;
         (made, result)

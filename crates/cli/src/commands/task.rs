@@ -119,8 +119,8 @@ impl Task {
                 let client = session.workload(&args.evidence).await?;
                 let reason = args.reason.and_then(|words| words.0);
                 let window = args.window.map(|w| w.0);
-                let r = client.start_task(args.intent.as_ref(), reason.as_ref(), window).await?;
-                let task = r.task.unwrap_or_default().into();
+                let r = client.start_task(args.intent.as_ref(), reason.as_ref(), window, false).await?;
+                let task = r.task.into();
                 session.printer.show(&Started { task, joined: r.joined, request: r.request })?;
             }
             Self::Complete(args) => {

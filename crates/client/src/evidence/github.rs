@@ -14,6 +14,10 @@ use url::Url;
 use crate::env::Env;
 use crate::keys::KeyScope;
 
+/// The variable with the URL of the service.
+pub(super) const URL: &str = "ACTIONS_ID_TOKEN_REQUEST_URL";
+/// The variable with the token for it.
+pub(super) const TOKEN: &str = "ACTIONS_ID_TOKEN_REQUEST_TOKEN";
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer that is read, in octets.
 const ANSWER_OCTETS_MAX: usize = 32 * 1024;
@@ -34,7 +38,7 @@ struct Answer {
 impl Service {
     /// The service, where `ACTIONS_ID_TOKEN_REQUEST_URL` and `ACTIONS_ID_TOKEN_REQUEST_TOKEN` are set.
     pub(super) fn discover(env: &Env) -> Result<Option<Self>, Refusal> {
-        let names = ["ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"];
+        let names = [URL, TOKEN];
         let [Some(url), Some(token)] = names.map(|name| env.var(name)) else { return Ok(None) };
         let no =
             |why: &str| Refusal::from(Reason::NoEvidence).fact("variable", names[0]).fact("problem", why);

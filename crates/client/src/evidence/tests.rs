@@ -5,6 +5,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use mayfly_domain::UnixMillis;
+
 use super::*;
 
 fn jws(claims: &str) -> String {
@@ -49,6 +53,10 @@ fn sources_are_found_in_the_documented_order() {
         ("ACTIONS_ID_TOKEN_REQUEST_URL", "https://gh.example/x"),
         ("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "secret"),
         ("MAYFLY_ID_TOKEN", "secret"),
+        ("MAYFLY_JOIN_TOKEN_FILE", "/run/join"),
+        ("MAYFLY_JOIN_TOKEN", "mfj_secret"),
+        ("MAYFLY_X509_CERT_FILE", "/run/c.pem"),
+        ("MAYFLY_X509_KEY_FILE", "/run/k.pem"),
     ];
     let found = |file: Option<&str>, from: usize| {
         Source::discover(file.map(Path::new), &Env::of(all[from..].iter().copied())).unwrap().describe()
@@ -57,8 +65,14 @@ fn sources_are_found_in_the_documented_order() {
     assert_eq!(found(None, 0), "the file /run/token");
     assert!(found(None, 1).contains("GitHub"));
     assert!(found(None, 2).contains("MAYFLY_ID_TOKEN"), "one of GitHub's two variables is not enough");
+    assert!(found(None, 3).contains("MAYFLY_ID_TOKEN"));
+    assert_eq!(found(None, 4), "the file /run/join");
+    assert!(found(None, 5).contains("MAYFLY_JOIN_TOKEN"));
+    assert_eq!(found(None, 6), "the certificate /run/c.pem");
     let none = |vars: &[(&str, &str)]| Source::discover(None, &Env::of(vars.iter().copied())).unwrap_err();
     assert_eq!(none(&[]).reason, Reason::NoEvidence);
+    assert!(none(&all[7..]).facts[0].1.contains("MAYFLY_X509_CERT_FILE"), "a key without its certificate");
+    assert!(all.iter().all(|(name, _)| VARIABLES.contains(name)) && VARIABLES.len() == all.len());
     assert!(none(&[("GITHUB_ACTIONS", "true")]).facts[0].1.contains("id-token: write"));
     assert!(none(&[("GITLAB_CI", "true")]).facts[0].1.contains("id_tokens"));
 }
@@ -83,7 +97,8 @@ async fn github_is_asked_for_a_token_for_this_key() {
     let token = jws(r#"{"iss":"https://i","sub":"s","exp":9}"#);
     let (seen, source) = service(200, format!(r#"{{"count":1,"value":"{token}"}}"#)).await;
     let evidence = source.fetch(&trust_domain(), &KEY).await.unwrap();
-    assert_eq!(evidence.token().expose(), &token);
+    let wire = evidence.wire(&trust_domain(), &[], &KEY).unwrap();
+    assert_eq!(wire.kind, Some(mayfly_proto::v1::evidence::Kind::OidcToken(token)));
     assert_eq!(evidence.expires(), Some(UnixMillis(9_000)));
     let seen = seen.lock().unwrap();
     assert_eq!(seen[0].0, format!("/token?run=1&audience=acme.internal%23{KEY}"));
@@ -146,4 +161,24 @@ proptest::proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_join_token_is_known_by_its_text_and_never_shown() {
+    let token = mayfly_domain::JoinToken::new(&[9; 24]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("join");
+    std::fs::write(&path, format!("{}\n", token.expose())).unwrap();
+    let source = Source::File(path);
+    let evidence = source.read().unwrap();
+    let wire = evidence.wire(&trust_domain(), &[], &KEY).unwrap();
+    assert_eq!(wire.kind, Some(mayfly_proto::v1::evidence::Kind::JoinToken(token.expose().to_owned())));
+    let scope = source.scope(&trust_domain()).unwrap();
+    for shown in [format!("{evidence:?}"), format!("{scope:?}"), source.describe()] {
+        assert!(!shown.contains(&token.expose()[4..12]), "{shown}");
+    }
+    let mut mistyped = token.expose().to_owned();
+    mistyped.pop();
+    let refused = Evidence::peek(mistyped).unwrap_err();
+    assert_eq!(refused.reason, Reason::EvidenceMalformed);
 }

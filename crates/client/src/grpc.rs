@@ -1,0 +1,104 @@
+//! gRPC between services that live by their certificates: a channel that takes each new one without dropping a
+//! request.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use tokio::sync::watch;
+use tonic::body::Body;
+use tonic::transport::Channel;
+use tower::{Service, ServiceExt as _};
+
+use crate::failure::Failure;
+use crate::identity::State;
+use crate::svid::Svid;
+
+/// A channel that connects anew for each new certificate: new requests take the new connection once it is there,
+/// requests under way end on the old one, which closes after the last of them.
+///
+/// Clones share the connection.
+#[derive(Debug, Clone)]
+pub struct RotatingChannel(watch::Receiver<Channel>);
+
+/// A channel without a certificate that could change.
+impl From<Channel> for RotatingChannel {
+    fn from(channel: Channel) -> Self {
+        Self(watch::channel(channel).1)
+    }
+}
+
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+impl RotatingChannel {
+    /// Connects, and connects again whenever `state` shows another certificate, as long as a clone is left.
+    pub(crate) async fn new<F>(
+        mut state: watch::Receiver<State>,
+        dial: impl Fn() -> F + Send + Sync + 'static,
+    ) -> Result<Self, Failure>
+    where
+        F: Future<Output = Result<Channel, Failure>> + Send,
+    {
+        let mut shown = state.borrow_and_update().svid().cloned();
+        let (sender, receiver) = watch::channel(dial().await?);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = sender.closed() => return,
+                    changed = state.changed() => if changed.is_err() { return },
+                }
+                let newest = state.borrow_and_update().svid().cloned();
+                if newest.is_none() || same(newest.as_ref(), shown.as_ref()) {
+                    continue;
+                }
+                shown = newest;
+                tokio::select! {
+                    () = sender.closed() => return,
+                    channel = again(&dial) => { sender.send_replace(channel); }
+                }
+            }
+        });
+        Ok(Self(receiver))
+    }
+}
+
+fn same(one: Option<&Arc<Svid>>, other: Option<&Arc<Svid>>) -> bool {
+    matches!((one, other), (Some(a), Some(b)) if Arc::ptr_eq(a, b))
+}
+
+/// Dials until it succeeds. Requests stay on the old connection meanwhile.
+async fn again<F: Future<Output = Result<Channel, Failure>>>(dial: &impl Fn() -> F) -> Channel {
+    let mut waits = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(Duration::from_secs(5))
+        .with_jitter()
+        .without_max_times()
+        .build();
+    loop {
+        match dial().await {
+            Ok(channel) => return channel,
+            Err(failed) => {
+                tracing::debug!(reason = %failed.code, "no connection with the new certificate yet")
+            }
+        }
+        tokio::time::sleep(waits.next().unwrap_or(Duration::from_secs(5))).await;
+    }
+}
+
+impl Service<http::Request<Body>> for RotatingChannel {
+    type Response = http::Response<Body>;
+    type Error = tonic::transport::Error;
+    type Future = Boxed<Result<Self::Response, Self::Error>>;
+
+    /// Always ready: the request waits for the connection that is the newest when it is made.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let mut channel = self.0.borrow().clone();
+        Box::pin(async move { channel.ready().await?.call(request).await })
+    }
+}

@@ -1,0 +1,151 @@
+//! A service's own certificate, there within milliseconds and kept fresh for as long as it is wanted.
+//!
+//! [`X509Identity::start`] gets the first certificate with first evidence. From then on one task renews it over
+//! mTLS, by the certificate itself, so that nothing else has to be kept: at two thirds of its life, earlier where
+//! the profile's `outage_budget` asks for it, a little earlier still by chance, so that a fleet does not come at
+//! once. What fails is tried again until the certificate ends. A certificate that has ended, or whose lease is
+//! dead, is not presented any more; then first evidence is shown again, and that is said once. A service that
+//! started from a join token, or from any evidence that is good only once, needs new evidence then.
+//!
+//! Nothing is polled: the task wakes twice for a renewal, once to do it and once halfway to compare the clocks. A
+//! jump of the wall clock, a suspended machine too, is seen there or when the certificate is next used.
+//!
+//! It must never present a certificate that it knows to be dead, and never judge a peer's lease: that is what
+//! [`AcceptorClient`](crate::AcceptorClient) asks the broker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mayfly_domain::time::SharedClock;
+use mayfly_domain::{SystemClock, TrustDomain};
+use tokio::sync::{broadcast, watch};
+
+use crate::bundle::Bundle;
+use crate::context::Target;
+use crate::evidence::Source;
+use crate::failure::Failure;
+use crate::keys::KeyHome;
+use crate::retry;
+use crate::svid::Svid;
+use crate::workload::{CertificateAsk, WorkloadClient};
+
+/// How many events a slow listener may fall behind; [`State`] always has the newest.
+const EVENTS: usize = 32;
+
+/// How an identity is kept.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// What is asked for.
+    pub ask: CertificateAsk,
+    /// Where the first key lives, so that it is the one of all calls of this task; none: in this process alone.
+    pub home: Option<KeyHome>,
+    /// Whether each renewal keeps the key; else each makes a new one.
+    pub keep_key: bool,
+    /// How long the first certificate may take.
+    pub patience: Duration,
+    /// Wall time.
+    pub clock: SharedClock,
+}
+
+impl Options {
+    /// A new key at each renewal, held in this process alone; 30 s for the first certificate.
+    pub fn new(ask: CertificateAsk) -> Self {
+        Self { ask, home: None, keep_key: false, patience: retry::CALL, clock: Arc::new(SystemClock) }
+    }
+}
+
+/// What an identity has now.
+#[derive(Debug, Clone)]
+pub enum State {
+    /// A certificate that is live as far as is known.
+    Live(Arc<Svid>),
+    /// None: the last one ended, for this reason, and a new one is tried for where that can help.
+    Ended(Failure),
+}
+
+impl State {
+    /// The certificate, where there is a live one.
+    pub const fn svid(&self) -> Option<&Arc<Svid>> {
+        match self {
+            Self::Live(svid) => Some(svid),
+            Self::Ended(_) => None,
+        }
+    }
+}
+
+/// What happened to an identity.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A certificate was minted with first evidence: the first, or after [`Event::FellBack`].
+    Issued(Arc<Svid>),
+    /// The certificate was renewed.
+    Renewed(Arc<Svid>),
+    /// The certificate can't renew itself any more; first evidence is shown from now on. Once for each time.
+    FellBack(Failure),
+    /// An attempt failed; another follows by itself, unless `last`.
+    Failed {
+        /// Why.
+        failure: Failure,
+        /// Whether no further attempt follows: the evidence was good only once, or can't change.
+        last: bool,
+    },
+    /// The lease was revoked: the certificate is not presented any more.
+    Revoked(Failure),
+    /// The certificate came to its end before a new one was there.
+    Expired,
+}
+
+/// A certificate that keeps itself fresh. It ends when this is dropped; its lease ends by [`X509Identity::release`]
+/// or with its last certificate.
+#[derive(Debug)]
+pub struct X509Identity {
+    trust_domain: TrustDomain,
+    state: watch::Receiver<State>,
+    bundle: watch::Receiver<Arc<Bundle>>,
+    events: broadcast::Sender<Event>,
+}
+
+impl X509Identity {
+    /// Gets the first certificate and begins to keep it fresh.
+    ///
+    /// # Errors
+    /// Why there is none: no connection, no evidence, or the refusal.
+    pub async fn start(target: &Target, source: Source, options: Options) -> Result<Self, Failure> {
+        let home = options.home.clone().ok_or_else(|| Failure::of(mayfly_domain::Reason::Internal))?;
+        let client = WorkloadClient::connect(target, source, &home, Arc::clone(&options.clock)).await?;
+        let svid = Arc::new(client.mint_certificate(&options.ask).await?);
+        let (events, _) = broadcast::channel(EVENTS);
+        let bundle = watch::channel(Arc::clone(&svid.bundle)).1;
+        Ok(Self {
+            trust_domain: client.trust_domain().clone(),
+            state: watch::channel(State::Live(svid)).1,
+            bundle,
+            events,
+        })
+    }
+
+    /// The certificate, where there is a live one.
+    pub fn svid(&self) -> Option<Arc<Svid>> {
+        self.state.borrow().svid().cloned()
+    }
+
+    /// What there is now, and each change.
+    pub fn state(&self) -> watch::Receiver<State> {
+        self.state.clone()
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// What verifies peers now, and each change.
+    pub fn bundle(&self) -> watch::Receiver<Arc<Bundle>> {
+        self.bundle.clone()
+    }
+
+    /// The trust domain.
+    pub const fn trust_domain(&self) -> &TrustDomain {
+        &self.trust_domain
+    }
+}
