@@ -25,6 +25,6 @@ pub use command::{
 pub use generation::{Carry, GenerationRecord, Survey};
 pub use job::{Job, JobId, JobTarget};
 pub use proof::{Confirmed, Leases, Pending, Reserved};
-pub use record::{LeaseBody, LeaseRecord, Mark};
+pub use record::{LeaseBody, LeaseRecord, Mark, X509Body};
 pub use store::{LeaseStore, StoreError};
 pub use task::{TaskRecord, TaskState};

@@ -1,11 +1,13 @@
 //! What the tests of this crate share: a lease record and keys.
 
+use std::collections::BTreeMap;
+
 use mayfly_domain::{
-    AcceptorMode, Audience, Binding, CredentialKind, Fence, Generation, GenerationId, Intent, LeaseId,
-    LeaseState, Observation, Owner, Owners, Pair, Scope, Scopes, SignerId, SpiffeId, Subject, TaskId,
-    Thumbprint, TrustDomain, UnixMillis,
+    AcceptorMode, Audience, Binding, CredentialKind, Fence, Generation, GenerationId, Intent, KeyAlg,
+    LeaseId, LeaseState, Observation, Owner, Owners, Pair, PublicKey, San, Scope, Scopes, SignerId, SpiffeId,
+    Subject, TaskId, Thumbprint, TrustDomain, UnixMillis,
 };
-use mayfly_lease::{LeaseBody, LeaseRecord};
+use mayfly_lease::{LeaseBody, LeaseRecord, X509Body};
 
 use crate::keyring::KeyRing;
 use crate::keyset::KeySet;
@@ -59,4 +61,33 @@ pub(crate) fn record() -> LeaseRecord {
             x509: None,
         },
     }
+}
+
+/// The lease of a workload's certificate for `key`, to be signed by the ring's authority.
+pub(crate) fn x509_record(ring: &KeyRing, key: &PublicKey) -> LeaseRecord {
+    let mut record = record();
+    record.body.kind = CredentialKind::X509;
+    record.body.key = key.thumbprint();
+    record.body.binding = Binding::Mtls;
+    record.signer = ring.workload_signer_id();
+    (record.body.audience, record.body.scopes) = (None, Scopes::default());
+    record.body.x509 = Some(X509Body {
+        names: vec![San::dns("deploy.payments.svc").unwrap(), San::ip("10.1.2.3").unwrap()],
+        client: true,
+        server: true,
+        environment: None,
+        tags: BTreeMap::new(),
+    });
+    record
+}
+
+/// A workload's key, for a request or a handshake.
+pub(crate) fn key_pair(alg: KeyAlg) -> (rcgen::KeyPair, PublicKey) {
+    let rcgen_alg = match alg {
+        KeyAlg::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
+        KeyAlg::Ed25519 => &rcgen::PKCS_ED25519,
+    };
+    let pair = rcgen::KeyPair::generate_for(rcgen_alg).unwrap();
+    let key = PublicKey::new(alg, pair.public_key_raw()).unwrap();
+    (pair, key)
 }

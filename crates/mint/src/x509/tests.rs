@@ -1,25 +1,21 @@
 use std::process::Command;
 use std::time::Duration;
 
-use mayfly_domain::CredentialId;
-use rustls_pki_types::{UnixTime, pem::PemObject as _};
+use mayfly_domain::{CredentialId, CredentialKind, KeyAlg, PublicKey, Reason, Ttl};
+use mayfly_lease::LeaseRecord;
+use rustls_pki_types::{PrivateKeyDer, UnixTime, pem::PemObject as _};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::*;
+use crate::keyring::KeyRing;
 use crate::keyset::KeySet;
-use crate::signer::Signer as _;
-use crate::testing::{NOW, domain, key_set, record, ring};
+use crate::signer::{MemorySigner, Signer as _};
+use crate::testing::{NOW, domain, key_pair, key_set, record, ring};
 
 fn spki(alg: KeyAlg) -> (Vec<u8>, PublicKey) {
-    let rcgen_alg = match alg {
-        KeyAlg::P256 => &rcgen::PKCS_ECDSA_P256_SHA256,
-        KeyAlg::Ed25519 => &rcgen::PKCS_ED25519,
-    };
-    let pair = rcgen::KeyPair::generate_for(rcgen_alg).unwrap();
-    let spki = pair.subject_public_key_info();
-    let key = public_key(&spki).unwrap();
-    (spki, key)
+    let (pair, key) = key_pair(alg);
+    (pair.subject_public_key_info(), key)
 }
 
 fn staff(ring: &KeyRing, kind: CredentialKind, name: &str, alg: KeyAlg) -> (IssuedCertificate, LeaseRecord) {
@@ -28,7 +24,7 @@ fn staff(ring: &KeyRing, kind: CredentialKind, name: &str, alg: KeyAlg) -> (Issu
     record.body.kind = kind;
     record.body.workload = SpiffeId::parse(&format!("spiffe://acme.internal/mayfly/{name}")).unwrap();
     record.body.key = key.thumbprint();
-    (issue_staff(ring, &record, &spki, NOW).unwrap(), record)
+    (staff::issue(ring, &record, &spki, NOW).unwrap(), record)
 }
 
 fn verify(
@@ -84,7 +80,7 @@ fn a_lease_of_another_kind_name_or_key_gives_no_certificate() {
         record.body.kind = kind;
         record.body.workload = SpiffeId::parse(id).unwrap();
         record.body.key = key.thumbprint();
-        issue_staff(&ring, &record, &good_spki, NOW).map(|_| ()).map_err(|r| r.reason)
+        staff::issue(&ring, &record, &good_spki, NOW).map(|_| ()).map_err(|r| r.reason)
     };
     let operator = "spiffe://acme.internal/mayfly/operator/alice";
     assert_eq!(with(CredentialKind::Operator, operator, &key), Ok(()));
