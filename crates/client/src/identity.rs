@@ -17,17 +17,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_domain::time::SharedClock;
-use mayfly_domain::{SystemClock, TrustDomain};
+use mayfly_domain::{Deadline, Reason, SystemClock, TrustDomain};
 use tokio::sync::{broadcast, watch};
 
 use crate::bundle::Bundle;
+use crate::channel;
 use crate::context::Target;
 use crate::evidence::Source;
 use crate::failure::Failure;
+use crate::grpc::RotatingChannel;
 use crate::keys::KeyHome;
+use crate::mtls::Resolver;
 use crate::retry;
 use crate::svid::Svid;
-use crate::workload::{CertificateAsk, WorkloadClient};
+use crate::workload::{CertificateAsk, Line, WorkloadClient};
+
+mod follow;
+mod issuer;
+mod keeper;
+mod plan;
+mod verdict;
+mod wake;
+
+use issuer::{AtBroker, Issuer as _};
+use keeper::Keeper;
+pub(crate) use wake::Wake;
 
 /// How many events a slow listener may fall behind; [`State`] always has the newest.
 const EVENTS: usize = 32;
@@ -95,41 +109,72 @@ pub enum Event {
     Expired,
 }
 
-/// A certificate that keeps itself fresh. It ends when this is dropped; its lease ends by [`X509Identity::release`]
-/// or with its last certificate.
+/// A certificate that keeps itself fresh for as long as this, or anything made from it, is held: a TLS
+/// configuration, a channel, a receiver of [`X509Identity::state`]. Its lease ends by [`X509Identity::release`], or
+/// with its last certificate.
 #[derive(Debug)]
 pub struct X509Identity {
-    trust_domain: TrustDomain,
+    target: Target,
+    line: Line,
+    clock: SharedClock,
+    wake: Arc<Wake>,
     state: watch::Receiver<State>,
     bundle: watch::Receiver<Arc<Bundle>>,
     events: broadcast::Sender<Event>,
 }
 
 impl X509Identity {
-    /// Gets the first certificate and begins to keep it fresh.
+    /// Gets the first certificate and begins to keep it fresh: one connection, one nonce, one mint.
     ///
     /// # Errors
     /// Why there is none: no connection, no evidence, or the refusal.
     pub async fn start(target: &Target, source: Source, options: Options) -> Result<Self, Failure> {
-        let home = options.home.clone().ok_or_else(|| Failure::of(mayfly_domain::Reason::Internal))?;
-        let client = WorkloadClient::connect(target, source, &home, Arc::clone(&options.clock)).await?;
-        let svid = Arc::new(client.mint_certificate(&options.ask).await?);
+        let Options { ask, home, keep_key, patience, clock } = options;
+        let deadline = Deadline::after(patience);
+        // First evidence is shown without a certificate: one from files may be anybody's.
+        let target = Target { identity: None, ..target.clone() };
+        let line = Line::connect(&target, patience).await?;
+        let mut issuer = AtBroker {
+            target: target.clone(),
+            line: line.clone(),
+            source: Arc::new(source),
+            ask,
+            home,
+            keep_key,
+            clock: Arc::clone(&clock),
+            first_key: None,
+            next_key: None,
+        };
+        let svid = Arc::new(issuer.first(deadline.left()).await?);
         let (events, _) = broadcast::channel(EVENTS);
-        let bundle = watch::channel(Arc::clone(&svid.bundle)).1;
-        Ok(Self {
-            trust_domain: client.trust_domain().clone(),
-            state: watch::channel(State::Live(svid)).1,
-            bundle,
-            events,
-        })
+        let (state, shown) = watch::channel(State::Live(Arc::clone(&svid)));
+        let (bundle, verifies) = watch::channel(Arc::clone(&svid.bundle));
+        tokio::spawn(follow::follow(line.clone(), bundle));
+        let wake = Arc::new(Wake::default());
+        let keeper = Keeper {
+            issuer,
+            clock: Arc::clone(&clock),
+            state: state.clone(),
+            events: events.clone(),
+            wake: Arc::clone(&wake),
+            fell_back: false,
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                () = state.closed() => {}
+                () = keeper.run(svid) => {}
+            }
+        });
+        Ok(Self { target, line, clock, wake, state: shown, bundle: verifies, events })
     }
 
     /// The certificate, where there is a live one.
     pub fn svid(&self) -> Option<Arc<Svid>> {
+        self.wake.used(self.clock.now());
         self.state.borrow().svid().cloned()
     }
 
-    /// What there is now, and each change.
+    /// What there is now, and each change. It closes when no new certificate can be had any more.
     pub fn state(&self) -> watch::Receiver<State> {
         self.state.clone()
     }
@@ -139,13 +184,53 @@ impl X509Identity {
         self.events.subscribe()
     }
 
-    /// What verifies peers now, and each change.
+    /// What verifies peers now, and each change: the broker's stream tells it at once.
     pub fn bundle(&self) -> watch::Receiver<Arc<Bundle>> {
         self.bundle.clone()
     }
 
     /// The trust domain.
     pub const fn trust_domain(&self) -> &TrustDomain {
-        &self.trust_domain
+        &self.line.trust_domain
+    }
+
+    /// Renews now, or tries again now what failed before.
+    pub fn renew_now(&self) {
+        self.wake.call();
+    }
+
+    /// A client whose evidence is the live certificate: what it mints descends from it and ends with it. Its own
+    /// key is the certificate's, as it is now.
+    ///
+    /// # Errors
+    /// `CERTIFICATE_REQUIRED` where there is no live one; else why there is no connection.
+    pub async fn client(&self) -> Result<WorkloadClient, Failure> {
+        let svid = self.svid().ok_or_else(|| Failure::of(Reason::CertificateRequired))?;
+        let (target, resolver) = (self.target.clone(), Arc::new(self.resolver()));
+        let dial = move || {
+            let (target, resolver) = (target.clone(), Arc::clone(&resolver));
+            async move { channel::connect_as(&target, resolver).await }
+        };
+        let channel = RotatingChannel::new(self.state(), dial).await?;
+        let source = Arc::new(Source::Live(svid.id.clone()));
+        let line = self.line.over(channel);
+        Ok(WorkloadClient::over(line, source, Arc::clone(&svid.key), Arc::clone(&self.clock)))
+    }
+
+    /// Ends the lease, and with it the certificate and everything that descends from it.
+    ///
+    /// # Errors
+    /// The refusal; the identity is over all the same.
+    pub async fn release(self) -> Result<(), Failure> {
+        let Some(svid) = self.svid() else { return Ok(()) };
+        self.client().await?.release(Some(svid.lease)).await.map(|_| ())
+    }
+
+    /// What presents the newest certificate, to servers and to clients.
+    pub fn resolver(&self) -> Resolver {
+        Resolver::new(self.state(), Arc::clone(&self.wake), Arc::clone(&self.clock))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -205,7 +205,7 @@ impl ServerCertVerifier for BrokerVerifier {
     }
 }
 
-fn refused(e: webpki::Error) -> Error {
+pub(crate) fn refused(e: webpki::Error) -> Error {
     let why = match e {
         webpki::Error::CertExpired { .. } => CertificateError::Expired,
         webpki::Error::CertNotValidYet { .. } => CertificateError::NotValidYet,

@@ -106,6 +106,14 @@ impl Svid {
         self.bundle.anchors_pem()
     }
 
+    /// How long the certificate is good from its first moment to its last, in milliseconds.
+    pub(crate) fn life(&self) -> Option<u64> {
+        let (_, leaf) = x509_parser::parse_x509_certificate(self.chain.first()?).ok()?;
+        let validity = leaf.validity();
+        let seconds = validity.not_after.timestamp().checked_sub(validity.not_before.timestamp())?;
+        u64::try_from(seconds).ok().map(|s| s.saturating_mul(1_000))
+    }
+
     /// The chain and key as rustls presents them.
     pub fn certified(&self) -> &Arc<CertifiedKey> {
         &self.certified
