@@ -33,6 +33,8 @@ pub struct EvidenceUse {
     pub until: UnixMillis,
     /// Whether another key may take it over, ending what the first one got.
     pub supersede: bool,
+    /// Whether one mint uses it up: a join token, which the store knows before anybody shows it.
+    pub single_use: bool,
     /// The subjects whose fences the evidence observes when it is first bound: workload, owners, everything.
     pub observes: Vec<Subject>,
 }

@@ -10,6 +10,7 @@ pub mod command;
 pub mod gate;
 pub mod generation;
 pub mod job;
+pub mod join;
 pub mod proof;
 pub mod record;
 pub mod store;
@@ -24,6 +25,7 @@ pub use command::{
 };
 pub use generation::{Carry, GenerationRecord, Survey};
 pub use job::{Job, JobId, JobTarget};
+pub use join::{JoinId, JoinRecord, JoinState};
 pub use proof::{Confirmed, Leases, Pending, Reserved};
 pub use record::{LeaseBody, LeaseRecord, Mark, X509Body};
 pub use store::{LeaseStore, StoreError};

@@ -1,7 +1,7 @@
 //! The port to the lease store.
 
 use async_trait::async_trait;
-use mayfly_domain::{Block, DimKey, Gate, LeaseId, Refusal, Subject, TaskId, UnixMillis};
+use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Refusal, Subject, TaskId, UnixMillis};
 
 use crate::command::{
     CheckCommand, Checked, EndCommand, ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed,
@@ -9,6 +9,7 @@ use crate::command::{
 };
 use crate::generation::{Carry, GenerationRecord, Survey};
 use crate::job::{Job, JobId};
+use crate::join::{JoinId, JoinRecord};
 use crate::record::LeaseRecord;
 use crate::task::TaskRecord;
 use crate::transition::No;
@@ -145,6 +146,20 @@ pub trait LeaseStore: Send + Sync + 'static {
 
     /// A task's record.
     async fn task(&self, id: &TaskId) -> Result<Option<TaskRecord>, StoreError>;
+
+    /// Stores a join token, which observes workload, owners and trust domain in the same step and belongs to no
+    /// key yet; durable when it returns.
+    async fn put_join(&self, record: &JoinRecord) -> Result<(), StoreError>;
+
+    /// A join token by the token's hash: open, used or withdrawn, and for some time after its expiry.
+    async fn join(&self, hash: EvidenceHash) -> Result<Option<JoinRecord>, StoreError>;
+
+    /// Every join token that is still known, oldest first.
+    async fn joins(&self) -> Result<Vec<JoinRecord>, StoreError>;
+
+    /// Takes an open join token back, durably; one that is not open is returned as it stands, none where
+    /// nothing is known of it.
+    async fn withdraw_join(&self, id: JoinId) -> Result<Option<JoinRecord>, StoreError>;
 
     /// Revokes; when it returns, the fence or mark, the block and the job are durable.
     async fn revoke(&self, command: &RevokeCommand) -> Result<Revoked, StoreError>;

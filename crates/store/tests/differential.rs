@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use mayfly_domain::{Clock as _, CredentialKind, Dimension, Gate, LeaseId, SystemClock, UnixMillis};
 use mayfly_lease::{
-    Carry, CheckCommand, Job, LeaseRecord, LeaseStore, ListQuery, RevokeWhat, Revoked, StoreError, sweep,
+    Carry, CheckCommand, Job, JoinId, LeaseRecord, LeaseStore, ListQuery, RevokeWhat, Revoked, StoreError,
+    sweep,
 };
 use mayfly_store::embedded::EmbeddedStore;
 use mayfly_store::redis::RedisConfig;
@@ -63,6 +64,9 @@ enum Op {
         n: u8,
         block: Option<Option<u64>>,
     },
+    /// Makes a join token with this number for the wish's workload and owners.
+    PutJoin(Wish, u8),
+    WithdrawJoin(u8),
     Sweep,
     Reap,
     Undone(usize),
@@ -103,6 +107,7 @@ prop_compose! {
         profile in 1_u8..=2,
         key in prop_oneof![4 => Just(1_u8), 1 => small()],
         token in prop_oneof![1 => Just(None), 9 => (1_u32..=4).prop_map(Some)],
+        join in prop::option::weighted(0.15, small()),
         alias in prop::option::weighted(0.2, 1_u8..=2),
         supersede in prop::bool::weighted(0.3),
         account in prop::bool::weighted(0.4),
@@ -120,7 +125,7 @@ prop_compose! {
         // Number and age are filled in by the run: every token is as old as the world.
         let (lease, issued_at) = (0, UnixMillis(0));
         Wish {
-            lease, workload, owners, task, profile, key, token, alias, issued_at, supersede, kind, ttl_s,
+            lease, workload, owners, task, profile, key, token, join, alias, issued_at, supersede, kind, ttl_s,
             lineage_s, window_s, live_max, per_min, burst, parent: None,
         }
     }
@@ -150,6 +155,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(dimension, n, block)| Op::Revoke { dimension, n, block }),
         2 => (dimension(), small(), block())
             .prop_map(|(dimension, n, block)| Op::Block { dimension, n, block }),
+        3 => (wish(), small()).prop_map(|(wish, n)| Op::PutJoin(wish, n)),
+        1 => small().prop_map(Op::WithdrawJoin),
         2 => Just(Op::Sweep),
         2 => Just(Op::Reap),
         1 => lease().prop_map(Op::Undone),
@@ -268,6 +275,8 @@ impl Side {
                 let gate = s.set_block(&words::subject(*dimension, *n), block).await;
                 told(gate.map(|gate| standing(gate, now)))
             }
+            Op::PutJoin(wish, n) => told(s.put_join(&wish.join_token(*n, now)).await),
+            Op::WithdrawJoin(n) => told(s.withdraw_join(JoinId([*n; 8])).await),
             Op::Sweep => told(self.sweep().await),
             Op::Reap => told(self.reap().await),
             Op::Undone(place) => told(s.undone(self.at(*place).1).await),
@@ -282,7 +291,7 @@ impl Side {
                     blocks.sort_by_key(|(subject, _)| subject.to_string());
                     blocks.into_iter().map(|(s, gate)| (s, standing(gate, now))).collect::<Vec<_>>()
                 });
-                told(blocks) + &told(s.counts().await)
+                told(blocks) + &told(s.counts().await) + &told(s.joins().await)
             }
         }
     }
@@ -323,7 +332,7 @@ impl Side {
         for n in small() {
             all += &told(self.store.task(&words::task(n)).await);
         }
-        all + &told(self.store.counts().await)
+        all + &told(self.store.counts().await) + &told(self.store.joins().await)
     }
 }
 

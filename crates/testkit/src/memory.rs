@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use mayfly_domain::{DimKey, EvidenceHash, Gate, LeaseId, Subject, UnixMillis};
 use mayfly_lease::transition::{Binding, Bucket, No, Step, View, Write};
-use mayfly_lease::{GenerationRecord, Job, JobId, LeaseRecord, Mark, StoreError, TaskRecord};
+use mayfly_lease::{GenerationRecord, Job, JobId, JoinRecord, LeaseRecord, Mark, StoreError, TaskRecord};
 
 pub use store::MemoryStore;
 
@@ -43,6 +43,8 @@ pub struct MemoryView {
     pub used: BTreeMap<LeaseId, UnixMillis>,
     /// Bindings.
     pub bindings: BTreeMap<EvidenceHash, Binding>,
+    /// Join tokens.
+    pub joins: BTreeMap<EvidenceHash, JoinRecord>,
     /// Tasks.
     pub tasks: BTreeMap<DimKey, TaskRecord>,
     /// Index entries with their expiry.
@@ -94,6 +96,9 @@ impl MemoryView {
             }
             Write::Binding(hash, binding) => {
                 self.bindings.insert(hash, binding);
+            }
+            Write::Join(record) => {
+                self.joins.insert(record.hash, *record);
             }
             Write::Index(key, id, expires) => {
                 self.index.entry(key).or_default().insert(id, expires);
@@ -173,6 +178,10 @@ impl View for MemoryView {
 
     fn binding(&self, hash: EvidenceHash) -> Result<Option<Binding>, StoreError> {
         Ok(self.bindings.get(&hash).cloned())
+    }
+
+    fn join(&self, hash: EvidenceHash) -> Result<Option<JoinRecord>, StoreError> {
+        Ok(self.joins.get(&hash).cloned())
     }
 
     fn task(&self, key: DimKey) -> Result<Option<TaskRecord>, StoreError> {

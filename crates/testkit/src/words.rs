@@ -8,14 +8,16 @@ use mayfly_domain::{
 use mayfly_lease::command::{EndCommand, StartTaskCommand};
 use mayfly_lease::task::TaskBody;
 use mayfly_lease::{
-    EvidenceUse, GenerationRecord, JobId, LeaseBody, LeaseRecord, MintCommand, ParentLink, QuotaRule,
-    RenewCommand, RevokeCommand, RevokeWhat, Spend, TaskPlan,
+    EvidenceUse, GenerationRecord, JobId, JoinId, JoinRecord, JoinState, LeaseBody, LeaseRecord, MintCommand,
+    ParentLink, QuotaRule, RenewCommand, RevokeCommand, RevokeWhat, Spend, TaskPlan,
 };
 
 /// How long fences are kept in the small world: its longest life.
 pub const LONGEST_LIFE_MS: u64 = 24 * 3_600_000;
 /// How long its tokens are valid.
 pub const TOKEN_LIFE_MS: u64 = 3_600_000;
+/// How long its join tokens may be used.
+pub const JOIN_LIFE_MS: u64 = 600_000;
 /// How long evidence may name a task after its last use.
 pub const TASK_KEEP_MS: u64 = 2 * 3_600_000;
 
@@ -65,6 +67,11 @@ pub fn signer(n: u8) -> SignerId {
 /// The signing input of token `n`, hashed.
 pub fn token(n: u32) -> EvidenceHash {
     EvidenceHash::of(&n.to_be_bytes())
+}
+
+/// The hash of join token `n`.
+pub fn join_token(n: u8) -> EvidenceHash {
+    EvidenceHash::of(&[b'j', n])
 }
 
 /// Lease `n`; the last octet, which is its partition, is the low one of `n`.
@@ -121,6 +128,8 @@ pub struct Wish {
     pub key: u8,
     /// The token, if any.
     pub token: Option<u32>,
+    /// The join token that is shown instead, if any.
+    pub join: Option<u8>,
     /// Another form of the token: the number of its issuer's `jti`.
     pub alias: Option<u8>,
     /// When the token was issued.
@@ -156,6 +165,7 @@ impl Wish {
             profile: 1,
             key: 1,
             token: Some(1),
+            join: None,
             alias: None,
             issued_at,
             supersede: false,
@@ -179,6 +189,7 @@ impl Wish {
             expires: parent.expires,
         });
         self.token = None;
+        self.join = None;
         self
     }
 
@@ -194,6 +205,18 @@ impl Wish {
         let mut observes = vec![Subject::Workload(workload(self.workload))];
         observes.extend(self.owners.iter().map(|n| Subject::Owner(owner(*n))));
         observes.push(Subject::Everything(trust_domain()));
+        if let Some(n) = self.join {
+            return Some(EvidenceUse {
+                hash: join_token(n),
+                alias: None,
+                key: key(self.key),
+                issued_at: self.issued_at,
+                until: self.issued_at.plus(JOIN_LIFE_MS + defaults::SKEW_MS),
+                supersede: false,
+                single_use: true,
+                observes,
+            });
+        }
         self.token.map(|n| EvidenceUse {
             hash: token(n),
             alias: self.alias.map(|n| EvidenceHash::of(&[n, b'j', b't', b'i'])),
@@ -201,6 +224,7 @@ impl Wish {
             issued_at: self.issued_at,
             until: self.issued_at.plus(TOKEN_LIFE_MS + defaults::SKEW_MS),
             supersede: self.supersede,
+            single_use: false,
             observes,
         })
     }
@@ -271,6 +295,21 @@ impl Wish {
                     burst: self.burst,
                 })
                 .collect(),
+        }
+    }
+
+    /// The join token `n` for its workload and owners, made at `created`.
+    pub fn join_token(&self, n: u8, created: UnixMillis) -> JoinRecord {
+        JoinRecord {
+            hash: join_token(n),
+            id: JoinId([n; 8]),
+            workload: workload(self.workload),
+            owners: self.body().owners,
+            environment: None,
+            created,
+            expires: created.plus(JOIN_LIFE_MS),
+            author: "alice".to_owned(),
+            state: JoinState::Open,
         }
     }
 

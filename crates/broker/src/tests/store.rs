@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use mayfly_domain::{Block, DimKey, Gate, LeaseId, Subject, TaskId};
+use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Subject, TaskId};
 use mayfly_lease::command::{EndCommand, StartTaskCommand};
 use mayfly_lease::store::{BrokerSeen, StoreCounts};
 use mayfly_lease::{
-    Carry, CheckCommand, Checked, GenerationRecord, Job, JobId, LeaseRecord, LeaseStore, ListQuery,
+    Carry, CheckCommand, Checked, GenerationRecord, Job, JobId, JoinId, JoinRecord, LeaseRecord, LeaseStore, ListQuery,
     MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked, StoreError, Survey, TaskRecord,
     TaskStarted,
 };
@@ -95,6 +95,10 @@ pass! {
     list(query: &ListQuery) -> Page;
     start_task(command: &StartTaskCommand) -> TaskStarted;
     task(id: &TaskId) -> Option<TaskRecord>;
+    put_join(record: &JoinRecord) -> ();
+    join(hash: EvidenceHash) -> Option<JoinRecord>;
+    joins() -> Vec<JoinRecord>;
+    withdraw_join(id: JoinId) -> Option<JoinRecord>;
     revoke(command: &RevokeCommand) -> Revoked;
     set_block(subject: &Subject, block: Option<Block>) -> Gate;
     blocks() -> Vec<(Subject, Gate)>;

@@ -198,6 +198,7 @@ impl Leases {
             issued_at: evidence.issued_at,
             until: evidence.expires.plus(2 * defaults::SKEW_MS),
             supersede: evidence.on_other_key == OnOtherKey::Supersede,
+            single_use: evidence.single_use,
             observes,
         })
     }

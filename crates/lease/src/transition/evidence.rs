@@ -6,16 +6,18 @@ use mayfly_domain::{DimKey, Fence, Subject, Thumbprint, UnixMillis};
 use super::revoke::moved;
 use super::{No, View, Write};
 use crate::command::{EvidenceUse, Spend};
+use crate::join::JoinRecord;
 
-/// The binding of bearer evidence to the first key that presented it, with what it observed then.
+/// The binding of bearer evidence to the first key that presented it, with what it observed then. A join token's
+/// is made with the token and belongs to no key yet.
 ///
 /// # Layout (version 1, integers big-endian)
-/// version (1), key changes (1), key (32), bound at ms (8), kept until ms (8), number of pairs (1), then
+/// version (1), key changes (1), key (32, zeros for none), bound at ms (8), kept until ms (8), number of pairs (1), then
 /// each pair: dimension key (16), fence (6); pairs ascending by key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Binding {
     /// The key.
-    pub key: Thumbprint,
+    pub key: Option<Thumbprint>,
     /// How often another key took over.
     pub superseded: u8,
     /// When it was first bound.
@@ -30,7 +32,7 @@ impl Binding {
     /// Writes the layout above.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![1, self.superseded];
-        out.extend_from_slice(self.key.as_bytes());
+        out.extend_from_slice(&self.key.map_or([0; 32], |key| *key.as_bytes()));
         out.extend_from_slice(&self.bound_at.0.to_be_bytes());
         out.extend_from_slice(&self.until.0.to_be_bytes());
         out.push(u8::try_from(self.pairs.len()).unwrap_or(u8::MAX));
@@ -51,7 +53,8 @@ impl Binding {
             return Err(r.malformed("unknown version"));
         }
         let superseded = r.u8()?;
-        let key = Thumbprint::from_bytes(r.array()?);
+        let key: [u8; 32] = r.array()?;
+        let key = (key != [0; 32]).then_some(Thumbprint::from_bytes(key));
         let bound_at = UnixMillis(r.u64()?);
         let until = UnixMillis(r.u64()?);
         let count = r.u8()?;
@@ -94,6 +97,8 @@ pub(super) struct Presented {
     pub first: bool,
     /// The binding's own fence after this call moved it to another key.
     pub moved: Option<(DimKey, Fence)>,
+    /// The join token that this call uses up.
+    pub join: Option<JoinRecord>,
     /// The writes.
     pub writes: Vec<Write>,
 }
@@ -124,7 +129,7 @@ impl Presented {
 }
 
 /// Presents bearer evidence with a key: binds it, finds it bound to this key, lets it be taken over, or
-/// refuses. `takeover`: whether this call may take evidence over at all.
+/// refuses. `takeover`: whether this call may take evidence over, or use it up, at all: a mint.
 pub(super) fn present<V: View>(
     view: &V,
     evidence: Option<&EvidenceUse>,
@@ -135,6 +140,9 @@ pub(super) fn present<V: View>(
     let generation = view.generation()?;
     if evidence.issued_at < generation.started.minus(mayfly_domain::defaults::SKEW_MS) {
         return Err(No::EvidencePredatesGeneration.into());
+    }
+    if evidence.single_use {
+        return super::join::present_once(view, evidence, takeover, now);
     }
     let names = || std::iter::once(evidence.hash).chain(evidence.alias);
     let mut found: Option<Binding> = None;
@@ -155,29 +163,30 @@ pub(super) fn present<V: View>(
         pairs.sort_unstable();
         pairs.dedup();
         let binding =
-            Binding { key: evidence.key, superseded: 0, bound_at: now, until: evidence.until, pairs };
+            Binding { key: Some(evidence.key), superseded: 0, bound_at: now, until: evidence.until, pairs };
         let writes = names().map(|n| Write::Binding(n, binding.clone())).collect();
-        return Ok(Presented { binding: Some(binding), first: true, moved: None, writes });
+        return Ok(Presented { binding: Some(binding), first: true, writes, ..Presented::default() });
     };
     binding.until = binding.until.max(evidence.until);
-    if binding.key == evidence.key {
+    if binding.key == Some(evidence.key) {
         let mut writes = Vec::new();
         for name in names() {
             if view.binding(name)?.is_none_or(|b| now >= b.until || b.until < evidence.until) {
                 writes.push(Write::Binding(name, binding.clone()));
             }
         }
-        return Ok(Presented { binding: Some(binding), first: !writes.is_empty(), moved: None, writes });
+        let first = !writes.is_empty();
+        return Ok(Presented { binding: Some(binding), first, writes, ..Presented::default() });
     }
     if !(takeover && evidence.supersede && binding.superseded < mayfly_domain::defaults::SUPERSEDE_MAX) {
         return Err(No::EvidenceOfOtherKey.into());
     }
-    binding.key = evidence.key;
+    binding.key = Some(evidence.key);
     binding.superseded += 1;
     let subject = evidence.subject();
     let gate = moved(view.gate(subject.key())?.unwrap_or_default(), &generation, now);
     let own = Some((subject.key(), gate.fence));
     let mut writes = vec![Write::Gate(subject, gate), Write::Change];
     writes.extend(names().map(|n| Write::Binding(n, binding.clone())));
-    Ok(Presented { binding: Some(binding), first: true, moved: own, writes })
+    Ok(Presented { binding: Some(binding), first: true, moved: own, writes, ..Presented::default() })
 }

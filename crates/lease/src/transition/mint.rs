@@ -114,6 +114,7 @@ pub fn mint<V: View>(view: &V, command: &MintCommand, now: UnixMillis) -> Result
     writes.extend(joined.as_ref().and_then(super::task::Joined::write));
     let superseded = presented.moved.and(presented.binding.as_ref()).map(|b| b.superseded);
     let first_binding = presented.first;
+    writes.extend(presented.join.map(|record| super::join::used(record, command.id)));
     writes.extend(presented.writes);
     let task = joined.map(|j| j.task);
     let keys_version = view.keys_version()?;

@@ -7,6 +7,7 @@
 mod bucket;
 mod end;
 mod evidence;
+mod join;
 mod mint;
 mod no;
 mod renew;
@@ -17,12 +18,14 @@ use mayfly_domain::{DimKey, EvidenceHash, Gate, LeaseId, Observation, Subject, U
 
 use crate::generation::GenerationRecord;
 use crate::job::Job;
+use crate::join::JoinRecord;
 use crate::record::{LeaseRecord, Mark};
 use crate::task::TaskRecord;
 
 pub use bucket::Bucket;
 pub use end::{check, confirm, end, overdue, shown, undone};
 pub use evidence::Binding;
+pub use join::{put_join, withdraw_join};
 pub use mint::mint;
 pub use no::No;
 pub use renew::renew;
@@ -46,6 +49,8 @@ pub trait View {
     fn used(&self, id: LeaseId) -> Result<Option<UnixMillis>, Self::Error>;
     /// To whom bearer evidence belongs.
     fn binding(&self, hash: EvidenceHash) -> Result<Option<Binding>, Self::Error>;
+    /// A join token.
+    fn join(&self, hash: EvidenceHash) -> Result<Option<JoinRecord>, Self::Error>;
     /// A task, by its dimension key.
     fn task(&self, key: DimKey) -> Result<Option<TaskRecord>, Self::Error>;
     /// How many index entries of `key` end after `now`.
@@ -67,6 +72,8 @@ pub enum Write {
     Used(LeaseId, UnixMillis),
     /// Bind evidence.
     Binding(EvidenceHash, Binding),
+    /// Write a join token.
+    Join(Box<JoinRecord>),
     /// Write or extend an index entry of a subject; before the record.
     Index(DimKey, LeaseId, UnixMillis),
     /// Write or extend the entry of the lease's expiry partition; before the record.

@@ -22,6 +22,12 @@ pub enum No {
     /// The evidence observed another fence of this subject.
     #[error("the evidence predates a revocation (subject {0})")]
     EvidencePredatesRevocation(usize),
+    /// The evidence is used up by one mint, and was.
+    #[error("the evidence was used")]
+    EvidenceUsed,
+    /// The evidence is used up by one mint, and is not known, over, or withdrawn.
+    #[error("the evidence is not known, or over")]
+    EvidenceUnknown,
     /// A block stands on this subject.
     #[error("blocked (subject {0})")]
     Blocked(usize),
@@ -91,6 +97,8 @@ impl From<No> for Refusal {
             No::EvidencePredatesGeneration => Reason::EvidencePredatesGeneration,
             No::EvidenceOfOtherKey => Reason::EvidenceBoundToOtherKey,
             No::EvidencePredatesRevocation(_) | No::AncestorDead => Reason::EvidencePredatesRevocation,
+            No::EvidenceUsed => Reason::EvidenceUsed,
+            No::EvidenceUnknown => Reason::JoinTokenUnknown,
             No::Blocked(_) => Reason::Blocked,
             No::QuotaLeases(_) => Reason::QuotaLeases,
             No::QuotaRate(..) => Reason::QuotaRate,

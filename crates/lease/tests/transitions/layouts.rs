@@ -4,11 +4,13 @@
 use mayfly_domain::{CredentialKind, Dimension, EndReason, Fence, Gate, LeaseId, LeaseState, UnixMillis};
 use mayfly_lease::record::HEAD_LEN;
 use mayfly_lease::transition::Binding;
-use mayfly_lease::{GenerationRecord, Job, JobId, LeaseRecord, Mark, TaskRecord, gate};
+use mayfly_lease::{
+    GenerationRecord, Job, JobId, JoinId, JoinRecord, JoinState, LeaseRecord, Mark, TaskRecord, gate,
+};
 use mayfly_testkit::words;
 use proptest::prelude::*;
 
-use crate::bench::{Bench, wish};
+use crate::bench::{Bench, START, wish};
 
 fn time() -> impl Strategy<Value = UnixMillis> {
     any::<u64>().prop_map(UnixMillis)
@@ -96,7 +98,7 @@ proptest! {
             (words::subject(Dimension::Owner, u8::try_from(n).unwrap()).key(), Fence::new(fence).unwrap())
         };
         let pairs = fences.into_iter().enumerate().map(pair).collect();
-        let binding = Binding { key: words::key(n), superseded: n, bound_at: UnixMillis(5), until, pairs };
+        let binding = Binding { key: (n != 0).then(|| words::key(n)), superseded: n, bound_at: UnixMillis(5), until, pairs };
         let bytes = binding.encode();
         prop_assert_eq!(u64_at(&bytes, 42), until.0);
         prop_assert_eq!(Binding::decode(&bytes).unwrap(), binding);
@@ -116,6 +118,10 @@ proptest! {
         if let Ok(binding) = Binding::decode(&bytes) {
             prop_assert_eq!(binding.encode(), bytes.clone());
         }
+        let hash = words::join_token(1);
+        if let Ok(join) = JoinRecord::decode(hash, &bytes) {
+            prop_assert_eq!(join.encode().unwrap(), bytes.clone());
+        }
         let _ = GenerationRecord::decode(&bytes);
     }
 }
@@ -131,11 +137,20 @@ fn nothing_shorter_longer_or_newer_is_read() {
     assert_eq!(TaskRecord::decode(&task.encode().unwrap()).unwrap(), task);
     assert_eq!(Job::decode(&job.encode().unwrap()).unwrap(), job);
     let id = record.id;
+    let join = wish(1).join_token(1, START);
+    for state in [JoinState::Open, JoinState::Used(id), JoinState::Withdrawn] {
+        let join = JoinRecord { state, ..join.clone() };
+        let bytes = join.encode().unwrap();
+        assert_eq!([2, 10].map(|n| u64_at(&bytes, n)), [join.keep_until().0, join.expires.0]);
+        assert_eq!(JoinRecord::decode(join.hash, &bytes).unwrap(), join);
+        assert_eq!(join.lease(), (state == JoinState::Used(id)).then_some(id));
+    }
     type Read = Box<dyn Fn(&[u8]) -> bool>;
     let layouts: Vec<(Vec<u8>, Read)> = vec![
         (record.encode().unwrap(), Box::new(move |b| LeaseRecord::decode(id, b).is_ok())),
         (task.encode().unwrap(), Box::new(|b| TaskRecord::decode(b).is_ok())),
         (job.encode().unwrap(), Box::new(|b| Job::decode(b).is_ok())),
+        (join.encode().unwrap(), Box::new(|b| JoinRecord::decode(words::join_token(1), b).is_ok())),
         (generation.encode(), Box::new(|b| GenerationRecord::decode(b).is_ok())),
     ];
     let mut unsettled = generation.encode();
@@ -166,5 +181,16 @@ fn revocation_ids_have_one_text_form() {
     assert_ne!(upper, text);
     for wrong in ["", "rev_", "rev_0123", &text[4..], &upper, &format!("{text}0")] {
         assert!(JobId::parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn join_token_ids_have_one_text_form() {
+    let id = JoinId([0, 0x1a, 2, 3, 4, 5, 6, 0xff]);
+    assert_eq!(id.to_string(), "001a0203040506ff");
+    assert_eq!(JoinId::parse("001a0203040506ff").unwrap(), id);
+    assert_eq!(id.task().unwrap().as_str(), "join-001a0203040506ff");
+    for wrong in ["", "001a0203040506f", "001A0203040506ff", "+01a0203040506ff", "001a0203040506ff0"] {
+        assert!(JoinId::parse(wrong).is_err(), "{wrong}");
     }
 }

@@ -178,7 +178,7 @@ fn superseding_keeps_what_the_evidence_observed() {
     let second = Wish { supersede: true, key: 2, ..wish(2) };
     assert_eq!(b.mint(&second).map(drop), Err(No::EvidencePredatesRevocation(1)));
     let task = b.view.bindings[&words::token(1)].clone();
-    assert_eq!((task.key, task.superseded), (words::key(1), 0), "and a refusal takes nothing over");
+    assert_eq!((task.key, task.superseded), (Some(words::key(1)), 0), "and a refusal takes nothing over");
 }
 
 #[test]

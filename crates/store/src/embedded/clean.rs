@@ -4,7 +4,7 @@
 //! An entry goes by its own end and by nothing else; an index entry never because a record is missing.
 
 use mayfly_domain::codec::{Malformed, Reader};
-use mayfly_domain::{DimKey, UnixMillis};
+use mayfly_domain::{DimKey, EvidenceHash, UnixMillis};
 use mayfly_lease::StoreError;
 
 use super::layout as at;
@@ -62,6 +62,7 @@ fn ends(key: &[u8], value: &[u8]) -> Result<Option<UnixMillis>, Malformed> {
         Some(&at::MARK) => mayfly_lease::Mark::decode(value)?.until,
         Some(&at::USED) => UnixMillis(at::number(value)?),
         Some(&at::BINDING) => mayfly_lease::transition::Binding::decode(value)?.until,
+        Some(&at::JOIN) => mayfly_lease::JoinRecord::decode(EvidenceHash([0; 32]), value)?.keep_until(),
         Some(&at::TASK) => mayfly_lease::TaskRecord::decode(value)?.keep_until,
         Some(&at::GATE) => {
             let gate = mayfly_lease::gate::decode(value)?.1;

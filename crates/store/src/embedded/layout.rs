@@ -11,6 +11,7 @@
 //! | `m` | lease | mark |
 //! | `u` | lease | nonce's use kept until (8) |
 //! | `b` | evidence (32) | binding |
+//! | `w` | evidence | join token |
 //! | `t` | dimension key (16) | task record |
 //! | `f` | dimension key | gate |
 //! | `a` | dimension key | rate limit (8) |
@@ -53,6 +54,7 @@ pub(super) const RECORD: u8 = b'r';
 pub(super) const MARK: u8 = b'm';
 pub(super) const USED: u8 = b'u';
 pub(super) const BINDING: u8 = b'b';
+pub(super) const JOIN: u8 = b'w';
 pub(super) const TASK: u8 = b't';
 pub(super) const GATE: u8 = b'f';
 pub(super) const BUCKET: u8 = b'a';

@@ -75,6 +75,7 @@ impl Ledger<'_> {
         match write {
             Write::Used(id, until) => self.put(&at::key(at::USED, &[id.as_bytes()]), &until.0.to_be_bytes()),
             Write::Binding(hash, binding) => self.put(&at::key(at::BINDING, &[&hash.0]), &binding.encode()),
+            Write::Join(record) => self.put(&at::key(at::JOIN, &[&record.hash.0]), &record.encode()?),
             Write::Index(key, id, expires) => self.put_index(key, id, expires),
             Write::Partition(id, expires) => self.put_partition(id, expires),
             Write::Record(record, keep) => {

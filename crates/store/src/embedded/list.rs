@@ -1,10 +1,11 @@
 //! Lists, and what is counted.
 
-use mayfly_domain::{DimKey, Gate, LeaseId, Subject, UnixMillis, defaults};
+use mayfly_domain::codec::Reader;
+use mayfly_domain::{DimKey, EvidenceHash, Gate, LeaseId, Subject, UnixMillis, defaults};
 use mayfly_lease::command::is_indexed;
 use mayfly_lease::store::StoreCounts;
 use mayfly_lease::transition::{self, View as _};
-use mayfly_lease::{Cursor, ListQuery, Page, StoreError};
+use mayfly_lease::{Cursor, JoinRecord, ListQuery, Page, StoreError};
 
 use super::layout as at;
 use super::state::{Readable, State};
@@ -60,6 +61,21 @@ fn entries<T: Readable>(
         seen.push(Cursor { partition, expires, id });
         Ok(seen.len() < limit)
     })
+}
+
+/// Every join token that is still known, oldest first.
+pub(super) fn joins<T: Readable>(state: &State<T>) -> Result<Vec<JoinRecord>, StoreError> {
+    let mut found = Vec::new();
+    state.walk(&[at::JOIN], &[at::JOIN + 1], |key, value| {
+        let hash = EvidenceHash(Reader::new("join token's key", key.get(1..).unwrap_or_default()).array()?);
+        let record = JoinRecord::decode(hash, value)?;
+        if state.now < record.keep_until() {
+            found.push(record);
+        }
+        Ok(true)
+    })?;
+    found.sort_by_key(|record| (record.created, record.id));
+    Ok(found)
 }
 
 /// Every gate on which a block stands.

@@ -1,15 +1,15 @@
 //! The port, call by call.
 
 use async_trait::async_trait;
-use mayfly_domain::{Block, DimKey, Gate, LeaseId, Subject, TaskId, UnixMillis};
+use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Subject, TaskId, UnixMillis};
 use mayfly_lease::command::EndCommand;
 use mayfly_lease::command::StartTaskCommand;
 use mayfly_lease::store::{BrokerSeen, StoreCounts};
 use mayfly_lease::transition::{self, View as _};
 use mayfly_lease::{
-    Carry, CheckCommand, Checked, GenerationRecord, Job, JobId, LeaseRecord, LeaseStore, ListQuery,
-    MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked, StoreError, Survey, TaskRecord,
-    TaskStarted,
+    Carry, CheckCommand, Checked, GenerationRecord, Job, JobId, JoinId, JoinRecord, LeaseRecord, LeaseStore,
+    ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked, StoreError, Survey,
+    TaskRecord, TaskStarted,
 };
 
 use super::layout as at;
@@ -103,6 +103,29 @@ impl LeaseStore for EmbeddedStore {
     async fn task(&self, id: &TaskId) -> Result<Option<TaskRecord>, StoreError> {
         let key = Subject::Task(id.clone()).key();
         self.read(|state| Ok(state.task(key)?.filter(|task| state.now < task.keep_until)))
+    }
+
+    async fn put_join(&self, record: &JoinRecord) -> Result<(), StoreError> {
+        let record = record.clone();
+        self.write(Lane::Normal, move |work| work.step(|view, now| transition::put_join(view, &record, now)))
+            .await
+    }
+
+    async fn join(&self, hash: EvidenceHash) -> Result<Option<JoinRecord>, StoreError> {
+        self.read(|state| Ok(state.join(hash)?.filter(|record| state.now < record.keep_until())))
+    }
+
+    async fn joins(&self) -> Result<Vec<JoinRecord>, StoreError> {
+        self.read(list::joins)
+    }
+
+    async fn withdraw_join(&self, id: JoinId) -> Result<Option<JoinRecord>, StoreError> {
+        self.write(Lane::Urgent, move |work| {
+            let known = list::joins(work.ledger)?.into_iter().find(|record| record.id == id);
+            let Some(hash) = known.map(|record| record.hash) else { return Ok(None) };
+            work.step(|view, now| transition::withdraw_join(view, hash, now))
+        })
+        .await
     }
 
     async fn revoke(&self, command: &RevokeCommand) -> Result<Revoked, StoreError> {

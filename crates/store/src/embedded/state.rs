@@ -6,7 +6,7 @@
 use mayfly_domain::codec::Malformed;
 use mayfly_domain::{DimKey, EvidenceHash, Gate, LeaseId, UnixMillis};
 use mayfly_lease::transition::{Binding, Bucket, View};
-use mayfly_lease::{GenerationRecord, LeaseRecord, Mark, StoreError, TaskRecord};
+use mayfly_lease::{GenerationRecord, JoinRecord, LeaseRecord, Mark, StoreError, TaskRecord};
 use redb::ReadableTable;
 
 use super::file::storage;
@@ -108,6 +108,10 @@ impl<T: Readable> View for State<T> {
 
     fn binding(&self, hash: EvidenceHash) -> Result<Option<Binding>, StoreError> {
         self.get(&at::key(at::BINDING, &[&hash.0]), Binding::decode)
+    }
+
+    fn join(&self, hash: EvidenceHash) -> Result<Option<JoinRecord>, StoreError> {
+        self.get(&at::key(at::JOIN, &[&hash.0]), |value| JoinRecord::decode(hash, value))
     }
 
     fn task(&self, key: DimKey) -> Result<Option<TaskRecord>, StoreError> {

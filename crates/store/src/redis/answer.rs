@@ -6,7 +6,7 @@
 //! | 1 | another generation | what is stored, or nil |
 //! | 2 | the clocks differ | the store's less the broker's, ms |
 //! | 3 | a first binding, which this connection must not make | |
-//! | 10–33 | [`No`], in the order of its definition | position, wait, reason or revocation |
+//! | 10–35 | [`No`] | position, wait, reason or revocation |
 
 use mayfly_domain::LeaseState;
 use mayfly_lease::record::state_from_octets;
@@ -124,6 +124,8 @@ pub(super) fn read(value: Value) -> Result<Outcome, StoreError> {
         31 => No::LineageOver,
         32 => No::RaceLost,
         33 => No::NoBlock,
+        34 => No::EvidenceUsed,
+        35 => No::EvidenceUnknown,
         _ => return Err(corrupt("an unknown code")),
     };
     Err(no.into())
@@ -184,6 +186,8 @@ mod tests {
             (vec![Value::Int(26), Value::Int(4), octets(&job.0)], No::Ended(EndReason::Revoked, Some(job))),
             (vec![Value::Int(28), octets(&job.0)], No::Marked(job)),
             (vec![Value::Int(33)], No::NoBlock),
+            (vec![Value::Int(34)], No::EvidenceUsed),
+            (vec![Value::Int(35)], No::EvidenceUnknown),
         ] {
             assert_eq!(told(items).unwrap_err(), StoreError::Refused(no));
         }

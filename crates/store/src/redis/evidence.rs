@@ -55,6 +55,9 @@ pub(super) fn pack_carried(list: &mut [Carried], keys: &mut Keys) -> Vec<u8> {
     out.done()
 }
 
+/// Flag: one mint uses it up, and its join token stands behind its binding.
+const SINGLE_USE: u8 = 2;
+
 /// Evidence, placing its gates and bindings.
 #[derive(Debug, Default)]
 pub(super) struct Presented {
@@ -74,15 +77,18 @@ pub(super) fn present(evidence: Option<&EvidenceUse>, keys: &mut Keys) -> Result
     observes.sort_unstable();
     observes.dedup();
     let binding_at = keys.push(keys::binding(e.hash));
-    let alias = e.alias.filter(|alias| *alias != e.hash);
+    let alias = e.alias.filter(|alias| *alias != e.hash && !e.single_use);
     if let Some(alias) = alias {
         keys.push(keys::binding(alias));
+    }
+    if e.single_use {
+        keys.push(keys::join(e.hash));
     }
     let mut packed = Pack::default()
         .bytes(e.key.as_bytes())
         .time(e.issued_at)
         .time(e.until)
-        .flag(e.supersede)
+        .u8(u8::from(e.supersede) | if e.single_use { SINGLE_USE } else { 0 })
         .u8(1 + u8::from(alias.is_some()))
         .u8(own)
         .u8(u8::try_from(observes.len()).unwrap_or(u8::MAX));

@@ -19,6 +19,8 @@
 //! | `mf:m:{l<16>}` | string | mark of a lease: `mayfly_lease::record::Mark` |
 //! | `mf:n:{l<16>}` | string | a nonce's used mark: until, 8 octets |
 //! | `mf:b:{b<32>}` | string | binding of evidence: `mayfly_lease::transition::Binding` |
+//! | `mf:w:{b<32>}` | string | join token: `mayfly_lease::join` |
+//! | `mf:joins` | hash | join token's id (8 octets) to its hash (32) |
 //! | `mf:j:{j<16>}` | string | job: since (8), fence (8), kept until (8, 0 while open), `mayfly_lease::Job` |
 //! | `mf:x:{<n>}` | sorted set | expiry partition n of 256: lease ids by hard expiry, ms |
 //!
@@ -70,6 +72,10 @@ pub(super) fn used(id: LeaseId) -> Vec<u8> {
 
 pub(super) fn binding(hash: EvidenceHash) -> Vec<u8> {
     tagged(b'b', b'b', &hash.0)
+}
+
+pub(super) fn join(hash: EvidenceHash) -> Vec<u8> {
+    tagged(b'w', b'b', &hash.0)
 }
 
 pub(super) fn job(id: JobId) -> Vec<u8> {

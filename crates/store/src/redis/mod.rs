@@ -14,6 +14,7 @@ mod dial;
 mod evidence;
 mod facts;
 mod jobs;
+mod join;
 mod keys;
 mod lease;
 mod link;
@@ -28,13 +29,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mayfly_domain::time::SharedClock;
-use mayfly_domain::{Block, DimKey, Gate, LeaseId, Subject, TaskId};
+use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Subject, TaskId};
 use mayfly_lease::command::{
     CheckCommand, Checked, EndCommand, ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed,
     RevokeCommand, Revoked, StartTaskCommand, TaskStarted,
 };
 use mayfly_lease::store::{BrokerSeen, LeaseStore, StoreCounts};
-use mayfly_lease::{Carry, GenerationRecord, Job, JobId, LeaseRecord, StoreError, Survey, TaskRecord};
+use mayfly_lease::{
+    Carry, GenerationRecord, Job, JobId, JoinId, JoinRecord, LeaseRecord, StoreError, Survey, TaskRecord,
+};
 use parking_lot::RwLock;
 
 pub use config::{ConfigError, RedisConfig};
@@ -170,6 +173,22 @@ impl LeaseStore for RedisStore {
 
     async fn task(&self, id: &TaskId) -> Result<Option<TaskRecord>, StoreError> {
         self.do_task(id).await
+    }
+
+    async fn put_join(&self, record: &JoinRecord) -> Result<(), StoreError> {
+        self.do_put_join(record).await
+    }
+
+    async fn join(&self, hash: EvidenceHash) -> Result<Option<JoinRecord>, StoreError> {
+        self.do_join(hash).await
+    }
+
+    async fn joins(&self) -> Result<Vec<JoinRecord>, StoreError> {
+        self.do_joins().await
+    }
+
+    async fn withdraw_join(&self, id: JoinId) -> Result<Option<JoinRecord>, StoreError> {
+        self.do_withdraw_join(id).await
     }
 
     async fn revoke(&self, command: &RevokeCommand) -> Result<Revoked, StoreError> {

@@ -62,6 +62,9 @@ scripts! {
     read: ;
     list: ;
     start_task: "evidence" "join";
+    put_join: ;
+    joins: ;
+    withdraw_join: ;
     revoke_lease: "revoke";
     revoke_subject: "revoke";
     revoke_task: "evidence" "revoke";

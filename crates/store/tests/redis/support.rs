@@ -78,6 +78,7 @@ pub(crate) fn evidence(n: u8, key: u8) -> EvidenceUse {
         issued_at: SystemClock.now(),
         until: soon(600_000),
         supersede: false,
+        single_use: false,
         observes: vec![
             Subject::Workload(workload()),
             Subject::Owner(owner()),

@@ -7,6 +7,7 @@ pub mod blocking;
 pub mod checking;
 pub mod evidence;
 pub mod generations;
+pub mod joining;
 pub mod lineage;
 pub mod minting;
 pub mod quotas;
@@ -72,6 +73,17 @@ macro_rules! lease_store_conformance {
                 other_dimensions_are_observed_at_the_mint,
                 an_owner_that_the_binding_did_not_know,
                 a_binding_is_forgotten_with_its_token,
+            }
+            joining {
+                a_join_token_is_used_by_one_mint,
+                only_a_mint_uses_a_join_token,
+                a_revocation_after_its_making_refuses_a_join_token,
+                a_withdrawn_join_token_mints_nothing,
+                a_join_token_is_made_once,
+                a_join_token_ends_by_itself,
+                a_refused_mint_uses_no_join_token_up,
+                a_new_generation_takes_no_older_join_token,
+                uses_and_withdrawals_race,
             }
             tasks {
                 a_task_is_opened_once_and_joined,

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use mayfly_domain::time::SharedClock;
-use mayfly_domain::{Block, DimKey, Gate, LeaseId, Subject, TaskId, UnixMillis, defaults};
+use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Subject, TaskId, UnixMillis, defaults};
 use mayfly_lease::command::{EndCommand, StartTaskCommand, is_indexed};
 use mayfly_lease::store::{BrokerSeen, StoreCounts};
 use mayfly_lease::transition::{self, View as _, Write};
 use mayfly_lease::{
-    Carry, CheckCommand, Checked, Cursor, GenerationRecord, Job, JobId, LeaseRecord, LeaseStore, ListQuery,
-    MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked, StoreError, Survey, TaskRecord,
-    TaskStarted,
+    Carry, CheckCommand, Checked, Cursor, GenerationRecord, Job, JobId, JoinId, JoinRecord, LeaseRecord,
+    LeaseStore, ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked,
+    StoreError, Survey, TaskRecord, TaskStarted,
 };
 use parking_lot::Mutex;
 
@@ -181,6 +181,31 @@ impl LeaseStore for MemoryStore {
     async fn task(&self, id: &TaskId) -> Result<Option<TaskRecord>, StoreError> {
         let key = Subject::Task(id.clone()).key();
         self.run(|view| Ok(view.task(key)?.filter(|task| view.now < task.keep_until)))
+    }
+
+    async fn put_join(&self, record: &JoinRecord) -> Result<(), StoreError> {
+        self.run(|view| view.step(|view, now| transition::put_join(view, record, now)))
+    }
+
+    async fn join(&self, hash: EvidenceHash) -> Result<Option<JoinRecord>, StoreError> {
+        self.run(|view| Ok(view.join(hash)?.filter(|record| view.now < record.keep_until())))
+    }
+
+    async fn joins(&self) -> Result<Vec<JoinRecord>, StoreError> {
+        self.run(|view| {
+            let known = view.joins.values().filter(|record| view.now < record.keep_until());
+            let mut known: Vec<_> = known.cloned().collect();
+            known.sort_by_key(|record| (record.created, record.id));
+            Ok(known)
+        })
+    }
+
+    async fn withdraw_join(&self, id: JoinId) -> Result<Option<JoinRecord>, StoreError> {
+        self.run(|view| {
+            let known = view.joins.values().find(|record| record.id == id);
+            let Some(hash) = known.map(|record| record.hash) else { return Ok(None) };
+            view.step(|view, now| transition::withdraw_join(view, hash, now))
+        })
     }
 
     async fn revoke(&self, command: &RevokeCommand) -> Result<Revoked, StoreError> {

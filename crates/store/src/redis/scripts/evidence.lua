@@ -5,16 +5,48 @@ local function spent(used)
   return used and now < u64(used)
 end
 
--- Presents evidence. `e`: key (32), issued (8), kept until (8), supersede (1), names (1), the place of its own
+-- What a binding observed, and when.
+local function remember(p, binding)
+  p.bound = u64(binding, 35)
+  for i = 0, byte(binding, 51) - 1 do
+    local key, fence = unp('>c16I6', binding, 52 + i * 22)
+    p.seen[key] = fence
+  end
+end
+
+-- The refusal of single-use evidence that `key` presents: `lease::transition::join` in Lua. Join token: version
+-- (1), state (1), kept until (8), expires (8), lease (16), body.
+local function once(binding, token, key, mints)
+  if not token or now >= u64(token, 3) or not binding or now >= u64(binding, 43) then return {35} end
+  if byte(token) ~= 1 then error('join token: unknown version') end
+  local of = sub(binding, 3, 34)
+  if of == key then return {34} end
+  if of ~= ZEROS .. ZEROS then return {12} end
+  if u64(binding, 35) < u64(head, 15) then return {11} end
+  if not mints or byte(token, 2) ~= 0 or now >= u64(token, 11) then return {35} end
+end
+
+-- Presents evidence. `e`: key (32), issued (8), kept until (8), flags (1: 1 another key may take it over, 2 one
+-- mint uses it up; then its join token stands behind its only name), names (1), the place of its own
 -- gate in KEYS (1), how many values it observes (1), and for each its dimension key (16) and its gate's
 -- place (1); empty for no evidence. `v` holds the values of KEYS, `at` is the place of the first name.
--- Returns a refusal, or nil and what it comes to. Binding: version (1), changes (1), key (32), bound (8),
+-- `mints`: whether this call may take it over or use it up. Returns a refusal, or nil and what it comes to. Binding: version (1), changes (1), key (32), bound (8),
 -- until (8), pairs (1), each key (16) and fence (6).
-local function present(e, v, at, takeover)
+local function present(e, v, at, mints)
   local p = { names = {}, seen = {} }
   if e == '' then return nil, p end
-  local issued, ends, supersede, names, own, count = unp('>I8I8BBBB', e, 33)
+  local issued, ends, flags, names, own, count = unp('>I8I8BBBB', e, 33)
   if issued < u64(head, 15) - SKEW_MS then return {11} end
+  if flags >= 2 then
+    local no = once(v[at], v[at + 1], sub(e, 1, 32), mints)
+    if no then return no end
+    remember(p, v[at])
+    p.ends = u64(v[at], 43)
+    p.value = sub(v[at], 1, 2) .. sub(e, 1, 32) .. sub(v[at], 35)
+    p.names[1] = at
+    p.join = at + 1
+    return nil, p
+  end
   local found
   for i = at, at + names - 1 do
     local b = v[i]
@@ -36,11 +68,7 @@ local function present(e, v, at, takeover)
     p.value = '\1\0' .. sub(e, 1, 32) .. pack('>I8I8B', now, ends, count) .. table.concat(pairs)
     return nil, p
   end
-  p.bound = u64(found, 35)
-  for i = 0, byte(found, 51) - 1 do
-    local key, fence = unp('>c16I6', found, 52 + i * 22)
-    p.seen[key] = fence
-  end
+  remember(p, found)
   p.ends = max(u64(found, 43), ends)
   local rest = pack('>I8', p.ends) .. sub(found, 51)
   if sub(found, 3, 34) == sub(e, 1, 32) then
@@ -53,7 +81,7 @@ local function present(e, v, at, takeover)
     return nil, p
   end
   local changes = byte(found, 2)
-  if not (takeover and supersede == 1 and changes < SUPERSEDE_MAX) then return {12} end
+  if not (mints and flags == 1 and changes < SUPERSEDE_MAX) then return {12} end
   p.changes = changes + 1
   p.value = string.char(1, p.changes) .. sub(e, 1, 32) .. sub(found, 35, 42) .. rest
   for i = 1, names do p.names[i] = at + i - 1 end
@@ -107,9 +135,14 @@ local function elsewhere(p)
   return hot and #p.names > 0
 end
 
--- Writes what presenting evidence comes to. `tail`: the words of its own gate where that is new.
-local function bind(p, v, tail)
+-- Writes what presenting evidence comes to. `tail`: the words of its own gate where that is new. `lease`: what
+-- a join token was used for.
+local function bind(p, v, tail, lease)
   for _, i in ipairs(p.names) do put(KEYS[i], p.value, p.ends) end
+  if p.join then
+    local token = v[p.join]
+    put(KEYS[p.join], '\1\1' .. sub(token, 3, 18) .. lease .. sub(token, 35), u64(token, 3))
+  end
   if p.moved then
     move_fence(KEYS[p.own], sub(KEYS[p.own], 8, 23), v[p.own], tail)
     call('INCR', 'mf:changes')

@@ -1,0 +1,17 @@
+-- Every join token that is still known; others are forgotten. KEYS: the generation.
+local no = begin(call('GET', KEYS[1]))
+if no then return no end
+local all, known = call('HGETALL', 'mf:joins'), {}
+for at = 1, #all, 1000 do
+  local keys = {}
+  for i = at, min(at + 999, #all), 2 do keys[#keys + 1] = 'mf:w:{b' .. all[i + 1] .. '}' end
+  for i, token in ipairs(call('MGET', unpack(keys))) do
+    local place = at + i * 2 - 2
+    if token and now < u64(token, 3) then
+      known[#known + 1] = all[place + 1] .. token
+    else
+      call('HDEL', 'mf:joins', all[place])
+    end
+  end
+end
+return {0, known}
