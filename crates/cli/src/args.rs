@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mayfly_domain::{Invalid, TaskReason, Ttl};
 
 use crate::commands::{
-    audit, block, check, completions, config, context, dev, evidence, init, key, lease, mint, policy, proof,
-    revoke, server, staff, status, task, trust, why,
+    audit, block, ca, check, completions, config, context, dev, evidence, init, join, key, lease, mint,
+    policy, proof, revoke, server, staff, status, task, trust, why,
 };
 
 /// How results are written.
@@ -110,7 +110,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Block(block::Block),
     #[command(subcommand)]
+    Join(join::Join),
+    #[command(subcommand)]
     Key(key::Key),
+    #[command(subcommand)]
+    Ca(ca::Ca),
     Why(why::Why),
     Status(status::Status),
     Dev(Box<dev::Dev>),

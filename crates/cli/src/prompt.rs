@@ -45,11 +45,20 @@ pub(crate) fn block(what: &str) -> Result<bool, Failure> {
     Ok(chosen == 1)
 }
 
-/// Whether every workload is really meant; no is the default.
-pub(crate) fn everything() -> Result<bool, Failure> {
-    Confirm::new()
-        .with_prompt("End the credentials of every workload of the trust domain?")
-        .default(false)
-        .interact()
-        .map_err(|e| unanswered(&e))
+/// Whether that is really meant; no is the default.
+fn meant(question: &str) -> Result<bool, Failure> {
+    Confirm::new().with_prompt(question).default(false).interact().map_err(|e| unanswered(&e))
+}
+
+/// Asks a person whether that is really meant, unless `yes` was said already; a program has said it by calling.
+///
+/// # Errors
+/// `CONFIRMATION_NEEDED` where the person does not mean it.
+pub(crate) fn confirmed(question: &str, yes: bool) -> Result<(), Failure> {
+    if !yes && can_ask() && !meant(question)? {
+        return Err(Failure::of(Reason::ConfirmationNeeded)
+            .fact("problem", "it was not confirmed")
+            .next("answer yes, or add --yes"));
+    }
+    Ok(())
 }

@@ -1,5 +1,5 @@
-//! An operator's calls. They need the certificate of an operator; each is safe to repeat, but for a key's
-//! rotation, which is tried once.
+//! An operator's calls. They need the certificate of an operator; each is safe to repeat, but for the rotation of a
+//! key or CA and the making of a join token, which are tried once.
 
 use std::time::Duration;
 
@@ -64,6 +64,20 @@ calls! {
     why(WhyRequest) -> WhyResponse;
     /// The signing keys.
     list_keys(ListKeysRequest) -> ListKeysResponse;
+    /// Withdraws a token key at once.
+    revoke_key(RevokeKeyRequest) -> RevokeKeyResponse;
+    /// The issuing CAs.
+    list_authorities(ListAuthoritiesRequest) -> ListAuthoritiesResponse;
+    /// Withdraws an issuing CA at once.
+    revoke_authority(RevokeAuthorityRequest) -> RevokeAuthorityResponse;
+    /// A certificate request for an issuing CA's key.
+    get_authority_csr(GetAuthorityCsrRequest) -> GetAuthorityCsrResponse;
+    /// Puts a company's certificate for such a request in place.
+    import_authority(ImportAuthorityRequest) -> ImportAuthorityResponse;
+    /// The join tokens that are kept.
+    list_join_tokens(ListJoinTokensRequest) -> ListJoinTokensResponse;
+    /// Makes a join token useless.
+    withdraw_join_token(WithdrawJoinTokenRequest) -> WithdrawJoinTokenResponse;
 }
 
 impl OperatorClient {
@@ -92,9 +106,35 @@ impl OperatorClient {
     /// # Errors
     /// The refusal.
     pub async fn rotate_key(&self, request: pb::RotateKeyRequest) -> Result<pb::RotateKeyResponse, Failure> {
+        Ok(self.rpc.clone().rotate_key(self.once(request)).await?.into_inner())
+    }
+
+    /// One step of an issuing CA's rotation; never repeated by itself.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn rotate_authority(
+        &self,
+        request: pb::RotateAuthorityRequest,
+    ) -> Result<pb::RotateAuthorityResponse, Failure> {
+        Ok(self.rpc.clone().rotate_authority(self.once(request)).await?.into_inner())
+    }
+
+    /// Makes a join token; never repeated by itself, since each call makes another one.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn create_join_token(
+        &self,
+        request: pb::CreateJoinTokenRequest,
+    ) -> Result<pb::CreateJoinTokenResponse, Failure> {
+        Ok(self.rpc.clone().create_join_token(self.once(request)).await?.into_inner())
+    }
+
+    fn once<Q>(&self, request: Q) -> Request<Q> {
         let mut call = Request::new(request);
         call.set_timeout(self.patience);
-        Ok(self.rpc.clone().rotate_key(call).await?.into_inner())
+        call
     }
 
     async fn repeat<Q: Clone, R, F: Future<Output = Result<Response<R>, Status>>>(

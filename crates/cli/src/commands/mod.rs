@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod block;
+pub(crate) mod ca;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -9,6 +10,7 @@ pub(crate) mod context;
 pub(crate) mod dev;
 pub(crate) mod evidence;
 pub(crate) mod init;
+pub(crate) mod join;
 pub(crate) mod key;
 pub(crate) mod lease;
 pub(crate) mod mint;
@@ -36,6 +38,8 @@ pub(crate) async fn run(command: Command, session: &Session) -> Outcome {
         Command::Lease(c) => c.run(session).await,
         Command::Revoke(c) => c.run(session).await,
         Command::Block(c) => c.run(session).await,
+        Command::Join(c) => c.run(session).await,
+        Command::Ca(c) => c.run(session).await,
         Command::Key(c) => c.run(session).await,
         Command::Why(c) => c.run(session).await,
         Command::Status(c) => c.run(session).await,

@@ -263,8 +263,8 @@ impl Revoke {
         call.block = self.blocks(prompt::can_ask(), || prompt::block(&name))?;
         call.block_for_s = self.block_for.map(|l| l.0.as_secs()).unwrap_or_default();
         call.reason = prompt::reason(self.reason.clone())?.to_string();
-        if self.subject.everything && !self.yes && prompt::can_ask() && !prompt::everything()? {
-            return Err(Failure::of(Reason::ConfirmationNeeded).next("answer yes, or add --yes"));
+        if self.subject.everything {
+            prompt::confirmed("End the credentials of every workload of the trust domain?", self.yes)?;
         }
         let client = session.operator().await?;
         let answer = client.revoke(call).await?;
