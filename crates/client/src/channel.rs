@@ -34,9 +34,12 @@ pub const ANSWER_OCTETS_MAX: usize = 4 * 1024 * 1024;
 /// Why no connection was made.
 #[derive(Debug, thiserror::Error)]
 pub enum Unconnected {
-    /// The peer is not the broker that the context pins.
-    #[error("the broker's certificate was not accepted")]
+    /// The peer is not the one that is wanted.
+    #[error("the peer's certificate was not accepted")]
     Untrusted(#[source] rustls::Error),
+    /// The URL names nobody.
+    #[error("`{0}` is not an address")]
+    Address(String),
     /// Nothing answered.
     #[error("no connection")]
     Unreachable(#[source] io::Error),
@@ -67,6 +70,7 @@ impl Unconnected {
 impl From<&Unconnected> for Failure {
     fn from(why: &Unconnected) -> Self {
         match why {
+            Unconnected::Address(url) => Self::of(Reason::ConfigInvalid).fact("where", url),
             Unconnected::Untrusted(e) => Self::of(Reason::BrokerUntrusted).fact("problem", describe(e)),
             Unconnected::Unreachable(e) => Self::of(Reason::BrokerUnreachable).fact("problem", e.to_string()),
         }
@@ -170,7 +174,12 @@ pub(crate) fn strict(mut config: ClientConfig) -> ClientConfig {
 /// # Errors
 /// `CONFIG_INVALID`, `CERTIFICATE_REQUIRED`, `BROKER_UNTRUSTED` or `BROKER_UNREACHABLE`.
 pub async fn connect(target: &Target) -> Result<Channel, Failure> {
-    dial(&target.url, Arc::new(tls(target)?)).await
+    at_broker(target, tls(target)?).await
+}
+
+async fn at_broker(target: &Target, config: ClientConfig) -> Result<Channel, Failure> {
+    let dialled = dial(&target.url, Arc::new(config)).await;
+    dialled.map_err(|e| Failure::from(&e).fact("broker", target.url.as_str()))
 }
 
 /// Connects to a broker with whatever certificate the resolver has then.
@@ -180,17 +189,16 @@ pub(crate) async fn connect_as(
 ) -> Result<Channel, Failure> {
     let builder =
         builder(target).map_err(|e| Failure::of(Reason::ConfigInvalid).fact("problem", e.to_string()))?;
-    dial(&target.url, Arc::new(strict(builder.with_client_cert_resolver(resolver)))).await
+    at_broker(target, strict(builder.with_client_cert_resolver(resolver))).await
 }
 
 /// Connects over TLS. The connector does TLS itself: to tonic the connection is a plain one, and only the origin
 /// says https.
-pub(crate) async fn dial(url: &Url, config: Arc<ClientConfig>) -> Result<Channel, Failure> {
-    let no =
-        |why: String| Failure::of(Reason::ConfigInvalid).fact("where", url.as_str()).fact("problem", why);
+pub(crate) async fn dial(url: &Url, config: Arc<ClientConfig>) -> Result<Channel, Unconnected> {
+    let nowhere = || Unconnected::Address(url.to_string());
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = url.port_or_known_default().unwrap_or(443);
-    let name = ServerName::try_from(host.clone()).map_err(|e| no(e.to_string()))?;
+    let name = ServerName::try_from(host.clone()).map_err(|_| nowhere())?;
     let connector = TlsConnector::from(config);
     let dial = tower::service_fn(move |_: Uri| {
         let (connector, name, host) = (connector.clone(), name.clone(), host.clone());
@@ -203,9 +211,9 @@ pub(crate) async fn dial(url: &Url, config: Arc<ClientConfig>) -> Result<Channel
     });
     let uri = Uri::builder().scheme("http").authority(url.authority()).path_and_query("/").build();
     let origin = Uri::builder().scheme("https").authority(url.authority()).path_and_query("/").build();
-    let (Ok(uri), Ok(origin)) = (uri, origin) else { return Err(no("is not an address".to_owned())) };
+    let (Ok(uri), Ok(origin)) = (uri, origin) else { return Err(nowhere()) };
     let endpoint = tuned(Endpoint::from(uri)).origin(origin);
-    endpoint.connect_with_connector(dial).await.map_err(|e| unconnected(&e).fact("broker", url.as_str()))
+    endpoint.connect_with_connector(dial).await.map_err(|e| why(&e))
 }
 
 /// Connects to a broker's own socket on this host.
@@ -224,7 +232,7 @@ pub async fn connect_unix(socket: PathBuf) -> Result<Channel, Failure> {
     tuned(Endpoint::from_static("http://localhost"))
         .connect_with_connector(dial)
         .await
-        .map_err(|e| unconnected(&e).fact("socket", shown))
+        .map_err(|e| Failure::from(&why(&e)).fact("socket", shown))
 }
 
 fn tuned(endpoint: Endpoint) -> Endpoint {
@@ -235,10 +243,15 @@ fn tuned(endpoint: Endpoint) -> Endpoint {
         .http2_max_header_list_size(u32::try_from(defaults::MESSAGE_OCTETS_MAX).unwrap_or(65_536))
 }
 
-fn unconnected(e: &tonic::transport::Error) -> Failure {
+/// The cause in what the transport says, as a value of its own.
+fn why(e: &tonic::transport::Error) -> Unconnected {
     match Unconnected::within(e) {
-        Some(why) => why.into(),
-        None => Failure::of(Reason::BrokerUnreachable),
+        Some(Unconnected::Untrusted(e)) => Unconnected::Untrusted(e.clone()),
+        Some(Unconnected::Address(url)) => Unconnected::Address(url.clone()),
+        Some(Unconnected::Unreachable(e)) => {
+            Unconnected::Unreachable(io::Error::new(e.kind(), e.to_string()))
+        }
+        None => Unconnected::Unreachable(io::Error::other(e.to_string())),
     }
 }
 

@@ -1,6 +1,7 @@
 //! gRPC between services that live by their certificates: a channel that takes each new one without dropping a
-//! request.
+//! request, and a server that ends a connection with its peer's certificate.
 
+use std::fmt::Display;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,10 +12,16 @@ use tokio::sync::watch;
 use tonic::body::Body;
 use tonic::transport::Channel;
 use tower::{Service, ServiceExt as _};
+use url::Url;
 
-use crate::failure::Failure;
-use crate::identity::State;
+use crate::channel::{self, Unconnected};
+use crate::identity::{State, X509Identity};
+use crate::mtls::Peers;
 use crate::svid::Svid;
+
+mod serve;
+
+pub use serve::{Peer, peer, serve};
 
 /// A channel that connects anew for each new certificate: new requests take the new connection once it is there,
 /// requests under way end on the old one, which closes after the last of them.
@@ -34,12 +41,12 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl RotatingChannel {
     /// Connects, and connects again whenever `state` shows another certificate, as long as a clone is left.
-    pub(crate) async fn new<F>(
+    pub(crate) async fn new<E: Display + Send, F>(
         mut state: watch::Receiver<State>,
         dial: impl Fn() -> F + Send + Sync + 'static,
-    ) -> Result<Self, Failure>
+    ) -> Result<Self, E>
     where
-        F: Future<Output = Result<Channel, Failure>> + Send,
+        F: Future<Output = Result<Channel, E>> + Send,
     {
         let mut shown = state.borrow_and_update().svid().cloned();
         let (sender, receiver) = watch::channel(dial().await?);
@@ -69,7 +76,7 @@ fn same(one: Option<&Arc<Svid>>, other: Option<&Arc<Svid>>) -> bool {
 }
 
 /// Dials until it succeeds. Requests stay on the old connection meanwhile.
-async fn again<F: Future<Output = Result<Channel, Failure>>>(dial: &impl Fn() -> F) -> Channel {
+async fn again<E: Display, F: Future<Output = Result<Channel, E>>>(dial: &impl Fn() -> F) -> Channel {
     let mut waits = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
         .with_max_delay(Duration::from_secs(5))
@@ -79,9 +86,7 @@ async fn again<F: Future<Output = Result<Channel, Failure>>>(dial: &impl Fn() ->
     loop {
         match dial().await {
             Ok(channel) => return channel,
-            Err(failed) => {
-                tracing::debug!(reason = %failed.code, "no connection with the new certificate yet")
-            }
+            Err(why) => tracing::debug!(%why, "no connection with the new certificate yet"),
         }
         tokio::time::sleep(waits.next().unwrap_or(Duration::from_secs(5))).await;
     }
@@ -102,3 +107,22 @@ impl Service<http::Request<Body>> for RotatingChannel {
         Box::pin(async move { channel.ready().await?.call(request).await })
     }
 }
+
+impl X509Identity {
+    /// A channel to a service at this address that must be one of these peers; for any generated tonic client.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn channel(&self, url: &Url, peers: Peers) -> Result<RotatingChannel, Unconnected> {
+        let config = Arc::new(self.client_config(peers).map_err(Unconnected::Untrusted)?);
+        let url = url.clone();
+        let dial = move || {
+            let (url, config) = (url.clone(), Arc::clone(&config));
+            async move { channel::dial(&url, config).await }
+        };
+        RotatingChannel::new(self.state(), dial).await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -194,6 +194,10 @@ impl X509Identity {
         &self.line.trust_domain
     }
 
+    pub(crate) fn clock(&self) -> SharedClock {
+        Arc::clone(&self.clock)
+    }
+
     /// Renews now, or tries again now what failed before.
     pub fn renew_now(&self) {
         self.wake.call();

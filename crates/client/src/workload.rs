@@ -89,6 +89,10 @@ impl WorkloadClient {
         &self.line.trust_domain
     }
 
+    pub(crate) fn clock(&self) -> SharedClock {
+        Arc::clone(&self.clock)
+    }
+
     /// Mints an access token; opens or joins the task that the evidence names.
     ///
     /// # Errors

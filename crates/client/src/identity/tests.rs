@@ -168,10 +168,7 @@ async fn the_outage_budget_makes_it_earlier() {
 
 #[tokio::test(start_paused = true)]
 async fn what_fails_is_tried_again_and_the_brokers_wait_is_honoured() {
-    let told = Failure {
-        retry_after: Some(Duration::from_secs(120)),
-        ..Failure::of(Reason::Overloaded)
-    };
+    let told = Failure { retry_after: Some(Duration::from_secs(120)), ..Failure::of(Reason::Overloaded) };
     let mut kept = keep(3_600, 0, true, vec![no(Reason::StoreUnavailable), Some(told), None]);
     while !matches!(kept.next().await, Event::Renewed(_)) {}
     let calls = kept.calls.lock().unwrap().clone();
@@ -216,14 +213,11 @@ async fn a_revoked_certificate_is_withdrawn_before_a_new_one_is_there() {
 #[tokio::test(start_paused = true)]
 async fn a_lineage_that_is_over_goes_on_with_first_evidence_while_the_certificate_lives() {
     let mut kept = keep(3_600, 0, true, vec![no(Reason::LineageEnded), no(Reason::IssuerUnavailable), None]);
-    while !matches!(kept.state.borrow().svid(), None) && kept.called().len() < 3 {
+    while kept.state.borrow().svid().is_some() && kept.called().len() < 3 {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(kept.called(), ["renew", "first", "first"]);
-    assert_eq!(
-        kept.said(),
-        ["fell back: LINEAGE_ENDED", "failed: ISSUER_UNAVAILABLE false", "issued"]
-    );
+    assert_eq!(kept.said(), ["fell back: LINEAGE_ENDED", "failed: ISSUER_UNAVAILABLE false", "issued"]);
 }
 
 #[tokio::test(start_paused = true)]
