@@ -73,6 +73,14 @@ impl San {
         Ok(Self(Kind::Ip(address)))
     }
 
+    /// Parses an address where it is one, else a DNS name.
+    ///
+    /// # Errors
+    /// [`Invalid`] says what is wrong with it.
+    pub fn parse(input: &str) -> Result<Self, Invalid> {
+        input.parse().map_or_else(|_| Self::dns(input), Self::address)
+    }
+
     /// The DNS name, where it is one.
     pub fn as_dns(&self) -> Option<&str> {
         match &self.0 {
@@ -87,6 +95,13 @@ impl San {
             Kind::Dns(_) => None,
             Kind::Ip(address) => Some(address),
         }
+    }
+}
+
+impl std::str::FromStr for San {
+    type Err = Invalid;
+    fn from_str(s: &str) -> Result<Self, Invalid> {
+        Self::parse(s)
     }
 }
 
@@ -145,6 +160,9 @@ mod tests {
             assert!(San::ip(bad).is_err(), "{bad}");
         }
         assert_eq!(San::dns("API.acme.Internal").unwrap().to_string(), "api.acme.internal");
+        assert_eq!(San::parse("10.0.0.1").unwrap().as_ip(), Some([10, 0, 0, 1].into()));
+        assert_eq!(San::parse("a.b").unwrap().as_dns(), Some("a.b"));
+        assert!(San::parse("0.0.0.0").is_err() && San::parse("10.0.0.256").is_err());
         assert_eq!(San::ip("::1").unwrap().as_ip().unwrap().to_string(), "::1");
     }
 }

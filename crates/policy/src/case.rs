@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use cedar_policy::{Entities, EntityUid, Request};
-use mayfly_domain::{Intent, Scopes, Ttl, defaults};
+use mayfly_domain::{Intent, San, Scopes, Ttl, defaults};
 
 use crate::engine::{Engine, Prepared};
 use crate::facts::{Ask, Who};
@@ -67,6 +67,11 @@ impl<'a> Case<'a> {
     pub(crate) fn scopes(&self) -> &'a Scopes {
         let all = self.token().map(|t| &t.scopes);
         all.filter(|_| self.ask.scopes.is_empty()).unwrap_or(self.ask.scopes)
+    }
+
+    /// Every name that the profile's certificate can have for this workload.
+    pub(crate) fn all_names(&self) -> Vec<San> {
+        self.profile().map(|p| p.names(self.who.workload, self.who.tags)).unwrap_or_default()
     }
 
     /// The life that is asked for, or the default, within the profile's longest.

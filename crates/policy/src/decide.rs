@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use cedar_policy::{Entities, PolicySet};
 use mayfly_attest::{Attested, AttestedFacts};
-use mayfly_domain::{Deadline, Intent, PolicyId, Reason, Refusal, Scopes, defaults};
+use mayfly_domain::{Deadline, Intent, PolicyId, Reason, Refusal, San, Scopes, defaults};
 
 use crate::authorized::{
     Authorized, Claimed, Grant, Mint, Operate, OperatorAction, OperatorGrant, Renew, Target, TaskAct,
@@ -31,7 +31,7 @@ impl Engine {
     ///
     /// # Errors
     /// `PROFILE_NOT_ALLOWED` where no policy permits it or the profile does not exist; `INTENT_NOT_ALLOWED`,
-    /// `SCOPE_NOT_ALLOWED` only for a workload that may have the profile.
+    /// `KIND_MISMATCH`, `SCOPE_NOT_ALLOWED`, `NAME_NOT_ALLOWED` only for a workload that may have the profile.
     pub fn mint(&self, attested: Attested, claimed: Claimed) -> Result<Authorized<Mint>, Refusal> {
         let deadline = attested.deadline();
         let decision = self.attested(attested.facts(), &Ask::claimed(WorkloadAction::Mint, &claimed));
@@ -207,18 +207,22 @@ impl Engine {
         if !verdict.allowed {
             return Ok(self.denied(Reason::ProfileNotAllowed, &case.what(), verdict));
         }
+        if let Some(kind) = case.ask.kind.filter(|kind| *kind != profile.kind()) {
+            let (granted, asked) = (profile.kind().as_str(), kind.as_str());
+            let detail = format!("{}: it grants the kind `{granted}`, `{asked}` was asked for", case.what());
+            return Ok(refused(Refusal::new(Reason::KindMismatch, detail).fact("kind", granted)));
+        }
         if !case.in_scope() {
             let detail = format!("{}: a scope is not among `{}`", case.what(), all.joined());
             return Ok(refused(Refusal::new(Reason::ScopeNotAllowed, detail).fact("scopes", all.joined())));
         }
-        let ttl = self.max_ttl(&verdict.decided_by).map_or(case.ttl(), |max| case.ttl().min(max));
-        let granted = Granted {
-            profile: profile.clone(),
-            intent: intent.clone(),
-            ttl,
-            scopes: scopes.clone(),
-            names: case.ask.names.to_vec(),
+        let names = match names(case) {
+            Ok(names) => names,
+            Err(refusal) => return Ok(refused(refusal)),
         };
+        let ttl = self.max_ttl(&verdict.decided_by).map_or(case.ttl(), |max| case.ttl().min(max));
+        let (profile, intent, scopes) = (profile.clone(), intent.clone(), scopes.clone());
+        let granted = Granted { profile, intent, ttl, scopes, names };
         Ok(Decision { answer: Ok(granted), decided_by: verdict.decided_by, failed: verdict.failed })
     }
 
@@ -279,6 +283,25 @@ impl Engine {
         }
         parts.join("; ")
     }
+}
+
+/// The names that are asked for, each of which the profile must grant; all that it grants where there are none.
+fn names(case: &Case<'_>) -> Result<Vec<San>, Refusal> {
+    let all = case.all_names();
+    let Some(asked) = case.ask.names else { return Ok(all) };
+    let mut names: Vec<San> = Vec::with_capacity(asked.len());
+    for name in asked {
+        if !all.contains(name) {
+            let granted: Vec<String> = all.iter().map(ToString::to_string).collect();
+            let detail = format!("{}: `{name}` is not among `{}`", case.what(), granted.join(" "));
+            let refusal = Refusal::new(Reason::NameNotAllowed, detail).fact("name", name.to_string());
+            return Err(refusal.fact("names", granted.join(" ")));
+        }
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    Ok(names)
 }
 
 fn refused<T>(refusal: Refusal) -> Decision<T> {

@@ -12,6 +12,7 @@ use crate::case::Case;
 use crate::decision::{Decision, Granted};
 use crate::engine::{Engine, Verdict};
 use crate::facts::{Ask, Who, WorkloadAction, WorkloadFacts};
+use crate::profile::X509Profile;
 use crate::rules::{Place, Rule, nearest};
 
 #[cfg(test)]
@@ -31,6 +32,9 @@ pub struct Explanation {
     pub nearest: Vec<Missed>,
     /// For a profile that does not exist: the profile that was probably meant.
     pub meant: Option<String>,
+    /// Of a certificate that is granted: the templates that give this workload no name, since a value is missing
+    /// or is not one label or one address.
+    pub nameless: Vec<String>,
 }
 
 /// A policy that decided.
@@ -100,7 +104,7 @@ impl Engine {
         let Some(prepared) = self.profiles.get(ask.profile) else {
             let names = self.profiles.keys().map(|n| n.as_str());
             let meant = nearest(ask.profile.as_str(), names).map(str::to_owned);
-            return Explanation { decision, deciding, nearest: Vec::new(), meant };
+            return Explanation { decision, deciding, nearest: Vec::new(), meant, nameless: Vec::new() };
         };
         let mut missed = Vec::new();
         if !decision.is_allowed()
@@ -115,7 +119,11 @@ impl Engine {
         }
         missed.sort_by(|a, b| b.held.cmp(&a.held).then_with(|| a.policy.cmp(&b.policy)));
         missed.truncate(NEAREST_MAX);
-        Explanation { decision, deciding, nearest: missed, meant: None }
+        let certificate = decision.answer.as_ref().ok().and_then(|granted| granted.profile.x509());
+        let templates = certificate.into_iter().flat_map(X509Profile::templates);
+        let nameless = templates.filter(|t| t.name(&facts.workload, &facts.tags).is_none());
+        let nameless = nameless.map(ToString::to_string).collect();
+        Explanation { decision, deciding, nearest: missed, meant: None, nameless }
     }
 
     fn missed(&self, rule: &Rule, request: &Request, entities: &Entities) -> Option<Missed> {
@@ -227,8 +235,15 @@ impl std::fmt::Display for Explanation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.decision.answer {
             Ok(granted) => {
-                let Granted { profile, intent, ttl, scopes, .. } = granted;
-                writeln!(f, "allowed: {} for {intent}, {ttl}, scopes `{}`", profile.name, scopes.joined())?;
+                let Granted { profile, intent, ttl, scopes, names } = granted;
+                write!(f, "allowed: {} for {intent}, {ttl}, ", profile.name)?;
+                match profile.x509() {
+                    None => writeln!(f, "scopes `{}`", scopes.joined())?,
+                    Some(x509) => {
+                        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+                        writeln!(f, "{}, names `{}`", x509.usages(), names.join(" "))?;
+                    }
+                }
             }
             Err(refusal) => writeln!(f, "denied: {}\n  {}", refusal.reason, refusal.detail)?,
         }
@@ -240,6 +255,12 @@ impl std::fmt::Display for Explanation {
         }
         if let Some(meant) = &self.meant {
             writeln!(f, "  did you mean the profile `{meant}`?")?;
+        }
+        for template in &self.nameless {
+            writeln!(
+                f,
+                "  no name from  {template}  (a value is missing, or is not one label or one address)"
+            )?;
         }
         for missed in &self.nearest {
             writeln!(f, "  nearest permit  {} ({})", missed.policy, missed.place)?;

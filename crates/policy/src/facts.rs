@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use mayfly_attest::AttestedFacts;
 use mayfly_domain::{
-    Environment, Intent, OperatorName, Owners, ProfileName, San, Scopes, SpiffeId, TaskId, Ttl, UnixMillis,
+    CredentialKind, Environment, Intent, OperatorName, Owners, ProfileName, San, Scopes, SpiffeId, TaskId,
+    Ttl, UnixMillis,
 };
 
 use crate::authorized::Claimed;
@@ -165,7 +166,9 @@ pub(crate) struct Ask<'a> {
     pub(crate) profile: &'a ProfileName,
     pub(crate) intent: Option<&'a Intent>,
     pub(crate) scopes: &'a Scopes,
-    pub(crate) names: &'a [San],
+    /// None: all that the profile grants.
+    pub(crate) names: Option<&'a [San]>,
+    pub(crate) kind: Option<CredentialKind>,
     pub(crate) ttl: Option<Ttl>,
 }
 
@@ -176,7 +179,8 @@ impl<'a> Ask<'a> {
             profile: &claimed.profile,
             intent: claimed.intent.as_ref(),
             scopes: &claimed.scopes,
-            names: &claimed.names,
+            names: Some(claimed.names.as_slice()).filter(|names| !names.is_empty()),
+            kind: claimed.kind,
             ttl: claimed.ttl,
         }
     }
@@ -187,7 +191,9 @@ impl<'a> Ask<'a> {
             profile: &claim.profile,
             intent: Some(&claim.intent),
             scopes: &claim.scopes,
-            names: &claim.names,
+            // A lease keeps its names, none among them.
+            names: Some(&claim.names),
+            kind: None,
             ttl: claim.ttl,
         }
     }

@@ -6,7 +6,7 @@ use mayfly_domain::{
     GroupName, OperatorName, Owner, Owners, ProfileName, Scope, Scopes, SpiffeId, Ttl, UnixMillis,
 };
 
-use crate::profile::{RawProfile, RawToken, RawTtl};
+use crate::profile::{RawProfile, RawToken, RawTtl, RawX509};
 use crate::*;
 
 /// The policies of the documentation, word for word.
@@ -56,6 +56,24 @@ pub(crate) fn raw(name: &str) -> RawProfile {
     }
 }
 
+/// A profile of a service's certificate, which the example's policies permit where it is the payments team's.
+pub(crate) fn raw_x509(name: &str) -> RawProfile {
+    RawProfile {
+        kind: "x509".into(),
+        intents: vec!["serve:ledger".into()],
+        token: None,
+        x509: Some(RawX509 {
+            dns: vec!["{name}.payments.svc".into()],
+            ips: vec!["{pod_ip}".into()],
+            usage: vec!["client".into(), "server".into()],
+            ttl: RawTtl { default: Some("1h".into()), max: Some("6h".into()) },
+            outage_budget: Some("20m".into()),
+            acceptors: "online".into(),
+        }),
+        ..raw(name)
+    }
+}
+
 pub(crate) fn profile(name: &str, change: impl FnOnce(&mut RawProfile)) -> Profile {
     let mut raw = raw(name);
     change(&mut raw);
@@ -75,6 +93,31 @@ pub(crate) fn load(policies: &[&str], profiles: Vec<Profile>) -> Result<Engine, 
 /// The example's profile with the given policies.
 pub(crate) fn engine(policies: &[&str]) -> Engine {
     load(policies, vec![profile("payments-deploy", |_| ())]).unwrap()
+}
+
+/// Permits the payments team the certificate of its services.
+pub(crate) const LEDGER: &str = r#"
+@id("ledger-mtls")
+permit (
+  principal is Mayfly::Workload in Mayfly::Owner::"team:payments",
+  action in [Mayfly::Action::"mint", Mayfly::Action::"renew"],
+  resource == Mayfly::Profile::"ledger-mtls"
+);
+"#;
+
+/// The example's profile and one of certificates.
+pub(crate) fn x509_engine() -> Engine {
+    let ledger = Profile::compile(&raw_x509("ledger-mtls"), TtlLimits::default()).unwrap();
+    load(&[PAYMENTS, LEDGER], vec![profile("payments-deploy", |_| ()), ledger]).unwrap()
+}
+
+/// The service that the example permits.
+pub(crate) fn service() -> WorkloadFacts {
+    WorkloadFacts {
+        workload: SpiffeId::parse("spiffe://acme.internal/svc/ledger").unwrap(),
+        tags: BTreeMap::from([("pod_ip".into(), "10.1.2.3".into())]),
+        ..job()
+    }
 }
 
 /// The job that the example permits.

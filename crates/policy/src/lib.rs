@@ -28,7 +28,7 @@ pub use engine::Engine;
 pub use explain::Explanation;
 pub use facts::{OperatorPrincipal, RenewClaim, WorkloadAction, WorkloadFacts};
 pub use lint::{Lint, Warning};
-pub use profile::{Profile, RawProfile, TokenProfile, TtlLimits};
+pub use profile::{Grants, Profile, RawProfile, TokenProfile, TtlLimit, TtlLimits, X509Profile};
 pub use rules::{Place, PolicyError};
 pub use staff::StaffEntry;
 pub use testing::PolicyTests;

@@ -5,12 +5,16 @@ mod san;
 #[cfg(test)]
 mod tests;
 
-pub use raw::{INTENTS_MAX, RawProfile, RawQuota, RawToken, RawTtl, RawWorkloadQuota, TtlLimits};
+pub use raw::{
+    INTENTS_MAX, RawProfile, RawQuota, RawToken, RawTtl, RawWorkloadQuota, RawX509, TtlLimit, TtlLimits,
+};
 pub use san::SanTemplate;
+
+use std::collections::BTreeMap;
 
 use mayfly_domain::{
     AcceptorMode, Audience, Binding, CredentialKind, Environment, IntegrationName, Intent, Owner,
-    ProfileName, Scopes, Ttl,
+    ProfileName, San, Scopes, SpiffeId, Ttl,
 };
 
 /// A profile, valid.
@@ -81,6 +85,23 @@ pub struct X509Profile {
     pub acceptors: AcceptorMode,
 }
 
+impl X509Profile {
+    /// The templates of its names.
+    pub fn templates(&self) -> impl Iterator<Item = &SanTemplate> {
+        self.dns.iter().chain(&self.ips)
+    }
+
+    /// Its usages, for people.
+    pub const fn usages(&self) -> &'static str {
+        match (self.client, self.server) {
+            (true, true) => "client and server",
+            (true, false) => "client",
+            (false, true) => "server",
+            (false, false) => "no usage",
+        }
+    }
+}
+
 impl Profile {
     /// The kind of credential.
     pub const fn kind(&self) -> CredentialKind {
@@ -112,6 +133,18 @@ impl Profile {
             Grants::Token(_) => None,
             Grants::X509(x509) => Some(x509),
         }
+    }
+
+    /// Every name that its certificate can have for this workload, each once; none for a token.
+    pub fn names(&self, workload: &SpiffeId, tags: &BTreeMap<String, String>) -> Vec<San> {
+        let templates = self.x509().into_iter().flat_map(X509Profile::templates);
+        let mut names = Vec::new();
+        for name in templates.filter_map(|template| template.name(workload, tags)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
     }
 
     /// How it is bound to the workload's key.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mayfly_domain::{
-    Dimension, Environment, Intent, OperatorName, Owner, Owners, PolicyId, ProfileName, Reason, Scope,
+    Dimension, Environment, Intent, OperatorName, Owner, Owners, PolicyId, ProfileName, Reason, San, Scope,
     Scopes, SpiffeId, Subject, TaskId, Ttl, UnixMillis,
 };
 
@@ -43,6 +43,8 @@ pub struct PolicyTest {
     pub decided_by: Option<Vec<PolicyId>>,
     /// The longest life that the grant may have, such as `15m`.
     pub max_ttl: Option<String>,
+    /// The names that a certificate must have beside the SPIFFE ID, all and only these; missing: any.
+    pub names: Option<Vec<String>>,
     /// The reason that a refusal must have.
     pub reason: Option<String>,
 }
@@ -81,6 +83,9 @@ pub struct TestWorkload {
     /// The scopes.
     #[serde(default)]
     pub scopes: Vec<Scope>,
+    /// The names that it asks for, DNS names and addresses.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 /// An operator's question.
@@ -163,6 +168,7 @@ const NEW_YEAR: UnixMillis = UnixMillis::from_secs(1_767_225_600);
 struct Answer {
     refusal: Option<mayfly_domain::Refusal>,
     ttl: Option<Ttl>,
+    names: Vec<San>,
     decided_by: Vec<PolicyId>,
 }
 
@@ -216,6 +222,14 @@ impl PolicyTest {
                 problems.push(format!("expected a life of at most {max}, was {ttl}"));
             }
         }
+        if let Some(expected) = &self.names {
+            let mut expected = sans(expected).map_err(|e| format!("`names`: {e}"))?;
+            let mut found = answer.names.clone();
+            (expected.sort(), found.sort());
+            if expected != found {
+                problems.push(format!("expected the names {}, were {}", shown(&expected), shown(&found)));
+            }
+        }
         if let Some(code) = &self.reason {
             let reason = Reason::parse(code).ok_or_else(|| format!("`reason`: there is no `{code}`"))?;
             if let Some(refusal) = answer.refusal.as_ref().filter(|r| r.reason != reason) {
@@ -250,12 +264,13 @@ impl TestWorkload {
             reason: None,
             ttl: self.ttl.as_deref().map(Ttl::parse).transpose().map_err(|e| e.to_string())?,
             scopes: Scopes::new(self.scopes.iter().cloned()).map_err(|e| e.to_string())?,
-            names: Vec::new(),
+            names: sans(&self.names)?,
             kind: None,
         };
         let decision = engine.what_if(&facts, self.action, &claimed);
-        let ttl = decision.answer.as_ref().ok().map(|g| g.ttl);
-        Ok(Answer { refusal: decision.answer.err(), ttl, decided_by: decision.decided_by })
+        let granted = decision.answer.as_ref().ok();
+        let (ttl, names) = (granted.map(|g| g.ttl), granted.map(|g| g.names.clone()).unwrap_or_default());
+        Ok(Answer { refusal: decision.answer.err(), ttl, names, decided_by: decision.decided_by })
     }
 }
 
@@ -269,7 +284,12 @@ impl TestOperator {
         };
         let on = Subject::parse(self.on.dimension, &self.on.value).map_err(|e| e.to_string())?;
         let decision = engine.what_if_operator(&operator, self.action.0, &Target::Subject(on));
-        Ok(Answer { refusal: decision.answer.err(), ttl: None, decided_by: decision.decided_by })
+        Ok(Answer {
+            refusal: decision.answer.err(),
+            ttl: None,
+            names: Vec::new(),
+            decided_by: decision.decided_by,
+        })
     }
 }
 
@@ -277,6 +297,15 @@ fn moment(text: Option<&str>) -> Result<UnixMillis, String> {
     let Some(text) = text else { return Ok(NEW_YEAR) };
     let at = chrono::DateTime::parse_from_rfc3339(text).map_err(|e| format!("`at`: `{text}`: {e}"))?;
     Ok(UnixMillis(u64::try_from(at.timestamp_millis()).unwrap_or_default()))
+}
+
+fn sans(texts: &[String]) -> Result<Vec<San>, String> {
+    texts.iter().map(|text| San::parse(text).map_err(|e| e.to_string())).collect()
+}
+
+fn shown(names: &[San]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
 }
 
 fn names(ids: &[PolicyId]) -> String {

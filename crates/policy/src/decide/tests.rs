@@ -3,6 +3,8 @@ use mayfly_domain::{Dimension, LeaseId, Reason, Refusal, Subject, UnixMillis};
 use crate::fixture::*;
 use crate::*;
 
+mod x509;
+
 fn mint(engine: &Engine, facts: &WorkloadFacts, claimed: &Claimed) -> Decision<Granted> {
     engine.what_if(facts, WorkloadAction::Mint, claimed)
 }

@@ -94,3 +94,20 @@ fn a_profile_that_does_not_exist_is_told_by_its_nearest_name() {
     assert_eq!(explanation.meant.as_deref(), Some("payments-deploy"));
     assert!(explanation.to_string().contains("did you mean"), "{explanation}");
 }
+
+#[test]
+fn a_certificates_names_are_shown_and_what_gives_none() {
+    let engine = x509_engine();
+    let shown = explain(&engine, &service(), &claim("ledger-mtls", "")).to_string();
+    let expected =
+        "allowed: ledger-mtls for serve:ledger, 1h, client and server, names `ledger.payments.svc 10.1.2.3`";
+    assert!(shown.starts_with(expected), "{shown}");
+    assert!(!shown.contains("no name from"), "{shown}");
+    let mut bare = service();
+    bare.tags.clear();
+    let shown = explain(&engine, &bare, &claim("ledger-mtls", "")).to_string();
+    assert!(
+        shown.contains("names `ledger.payments.svc`\n") && shown.contains("no name from  {pod_ip}"),
+        "{shown}"
+    );
+}

@@ -3,27 +3,43 @@
 //! This module must never read a file: keys are told by their path, and whoever read the file knows the lines.
 
 use mayfly_domain::{
-    AcceptorMode, Audience, Binding, Environment, FieldError, IntegrationName, Intent, Invalid, Owner,
-    ProfileName, Scope, Scopes, Ttl, text,
+    AcceptorMode, Audience, Binding, CredentialKind, Environment, FieldError, IntegrationName, Intent,
+    Invalid, Owner, ProfileName, Scope, Scopes, Ttl, defaults, text,
 };
 
 use super::{Grants, Profile, TokenProfile};
 
+mod x509;
+
+pub use x509::RawX509;
+
 /// The most intents that a profile may list.
 pub const INTENTS_MAX: usize = 32;
 
-/// The lives that the configuration's `[ttl]` allows tokens.
+/// The lives that the configuration's `[ttl]` allows one kind of credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TtlLimits {
+pub struct TtlLimit {
     /// The life where a profile says nothing.
     pub default: Ttl,
     /// The longest life; no profile may exceed it.
     pub max: Ttl,
 }
 
+/// The lives that the configuration's `[ttl]` allows each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TtlLimits {
+    /// Access tokens.
+    pub token: TtlLimit,
+    /// Certificates.
+    pub x509: TtlLimit,
+}
+
 impl Default for TtlLimits {
     fn default() -> Self {
-        Self { default: mayfly_domain::defaults::TOKEN_TTL, max: mayfly_domain::defaults::TOKEN_TTL_MAX }
+        Self {
+            token: TtlLimit { default: defaults::TOKEN_TTL, max: defaults::TOKEN_TTL_MAX },
+            x509: TtlLimit { default: defaults::X509_TTL, max: defaults::X509_TTL_MAX },
+        }
     }
 }
 
@@ -34,7 +50,7 @@ pub struct RawProfile {
     pub name: String,
     /// What it is for, in a line.
     pub summary: String,
-    /// The kind of credential: `token`.
+    /// The kind of credential: `token` or `x509`.
     pub kind: String,
     /// What it opens.
     pub integration: String,
@@ -48,6 +64,8 @@ pub struct RawProfile {
     pub review_by: Option<String>,
     /// The token that it grants.
     pub token: Option<RawToken>,
+    /// The certificate that it grants.
+    pub x509: Option<RawX509>,
     /// Its quotas.
     pub quota: RawQuota,
 }
@@ -69,7 +87,7 @@ pub struct RawToken {
     pub acceptors: String,
 }
 
-/// `token.ttl`: lives such as `15m`.
+/// `token.ttl`, `x509.ttl`: lives such as `15m`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawTtl {
     /// The life where the workload asks for none; missing: the configuration's, or `max` where that is less.
@@ -150,7 +168,7 @@ fn day(input: &str) -> Result<(), Invalid> {
 }
 
 impl Profile {
-    /// Makes a profile of its file, for a configuration that allows tokens the lives of `limits`.
+    /// Makes a profile of its file, for a configuration that allows the lives of `limits`.
     ///
     /// # Errors
     /// Every mistake, each with its key's path.
@@ -158,14 +176,8 @@ impl Profile {
         let mut bad = Mistakes::default();
         let name = bad.parse("name", &raw.name, ProfileName::parse);
         let summary = bad.parse("summary", &raw.summary, line);
-        if raw.kind != "token" {
-            let found = if raw.kind.is_empty() {
-                "is missing".into()
-            } else {
-                format!("unknown `{}`", text::shown(&raw.kind))
-            };
-            bad.note("kind", format!("{found}: the only kind of profile is `token`"));
-        }
+        let kinds = [CredentialKind::Token, CredentialKind::X509];
+        let kind = bad.one_of("kind", &raw.kind, &kinds, CredentialKind::as_str);
         let integration = bad.parse("integration", &raw.integration, IntegrationName::parse);
         let owner = bad.parse("owner", &raw.owner, Owner::parse);
         let environment =
@@ -181,15 +193,9 @@ impl Profile {
                 None
             }
         });
-        let token = match &raw.token {
-            Some(token) => compile_token(&mut bad, token, limits),
-            None => {
-                bad.note("token", "the table `[token]` is missing");
-                None
-            }
-        };
-        match (name, summary, integration, owner, token) {
-            (Some(name), Some(summary), Some(integration), Some(owner), Some(token)) if bad.0.is_empty() => {
+        let grants = compile_grants(&mut bad, kind, raw, limits);
+        match (name, summary, integration, owner, grants) {
+            (Some(name), Some(summary), Some(integration), Some(owner), Some(grants)) if bad.0.is_empty() => {
                 Ok(Self {
                     name,
                     summary,
@@ -197,12 +203,39 @@ impl Profile {
                     owner,
                     environment,
                     intents,
-                    grants: Grants::Token(token),
+                    grants,
                     live_leases_workload,
                 })
             }
             _ => Err(bad.0),
         }
+    }
+}
+
+/// What the kind's own table says. The other kind's table is a mistake, and what is wrong in it is told too.
+fn compile_grants(
+    bad: &mut Mistakes,
+    kind: Option<CredentialKind>,
+    raw: &RawProfile,
+    limits: TtlLimits,
+) -> Option<Grants> {
+    let token = raw.token.as_ref().map(|token| compile_token(bad, token, limits.token));
+    let x509 = raw.x509.as_ref().map(|x509| x509::compile(bad, x509, limits.x509));
+    let kind = kind?;
+    for (given, table) in [(token.is_some(), CredentialKind::Token), (x509.is_some(), CredentialKind::X509)] {
+        if given != (kind == table) {
+            let (table, kind) = (table.as_str(), kind.as_str());
+            let problem = if given {
+                format!("the table `[{table}]` does not belong to `kind = \"{kind}\"`")
+            } else {
+                format!("the table `[{table}]` is missing")
+            };
+            bad.note(table, problem);
+        }
+    }
+    match kind {
+        CredentialKind::X509 => x509.flatten().map(Grants::X509),
+        _ => token.flatten().map(Grants::Token),
     }
 }
 
@@ -224,7 +257,7 @@ fn compile_intents(bad: &mut Mistakes, raw: &[String]) -> Vec<Intent> {
     intents
 }
 
-fn compile_token(bad: &mut Mistakes, raw: &RawToken, limits: TtlLimits) -> Option<TokenProfile> {
+fn compile_token(bad: &mut Mistakes, raw: &RawToken, limits: TtlLimit) -> Option<TokenProfile> {
     let audience = bad.parse("token.audience", &raw.audience, Audience::parse);
     let scopes = Scopes::new(bad.all("token.scopes", &raw.scopes, Scope::parse))
         .map_err(|e| bad.note("token.scopes", e.to_string()))
@@ -250,13 +283,8 @@ fn compile_token(bad: &mut Mistakes, raw: &RawToken, limits: TtlLimits) -> Optio
         (Some(_), Some(_)) => bad.note("token.bearer_reason", "belongs to `binding = \"bearer\"` only"),
         _ => {}
     }
-    let acceptors = bad.one_of(
-        "token.acceptors",
-        &raw.acceptors,
-        &[AcceptorMode::Online, AcceptorMode::Feed, AcceptorMode::Offline],
-        AcceptorMode::as_str,
-    );
-    let ttl = compile_ttl(bad, &raw.ttl, limits);
+    let acceptors = compile_acceptors(bad, "token.acceptors", &raw.acceptors);
+    let ttl = compile_ttl(bad, "token", &raw.ttl, limits);
     let (ttl, ttl_max) = ttl?;
     Some(TokenProfile {
         audience: audience?,
@@ -268,21 +296,26 @@ fn compile_token(bad: &mut Mistakes, raw: &RawToken, limits: TtlLimits) -> Optio
     })
 }
 
-fn compile_ttl(bad: &mut Mistakes, raw: &RawTtl, limits: TtlLimits) -> Option<(Ttl, Ttl)> {
-    let max = raw.max.as_deref().map_or(Some(limits.max), |v| bad.parse("token.ttl.max", v, Ttl::parse));
+fn compile_acceptors(bad: &mut Mistakes, key: &str, raw: &str) -> Option<AcceptorMode> {
+    let modes = [AcceptorMode::Online, AcceptorMode::Feed, AcceptorMode::Offline];
+    bad.one_of(key, raw, &modes, AcceptorMode::as_str)
+}
+
+/// The lives of `table`, a table of the profile and of the configuration's `[ttl]`.
+fn compile_ttl(bad: &mut Mistakes, table: &str, raw: &RawTtl, limits: TtlLimit) -> Option<(Ttl, Ttl)> {
+    let (default_key, max_key) = (format!("{table}.ttl.default"), format!("{table}.ttl.max"));
+    let max = raw.max.as_deref().map_or(Some(limits.max), |v| bad.parse(&max_key, v, Ttl::parse));
     let default = match raw.default.as_deref() {
-        Some(v) => bad.parse("token.ttl.default", v, Ttl::parse),
+        Some(v) => bad.parse(&default_key, v, Ttl::parse),
         None => max.map(|max| limits.default.min(max)),
     };
     let (default, max) = (default?, max?);
     if max > limits.max {
-        bad.note(
-            "token.ttl.max",
-            format!("`{max}` is longer than the configuration's `ttl.token.max`, `{}`", limits.max),
-        );
+        let most = limits.max;
+        bad.note(&max_key, format!("`{max}` is longer than the configuration's `ttl.{table}.max`, `{most}`"));
     }
     if default > max {
-        bad.note("token.ttl.default", format!("`{default}` is longer than `token.ttl.max`, `{max}`"));
+        bad.note(&default_key, format!("`{default}` is longer than `{max_key}`, `{max}`"));
     }
     Some((default, max))
 }

@@ -83,3 +83,46 @@ fn a_malformed_file_is_refused() {
     let tests: PolicyTests = toml::from_str(both).unwrap();
     assert!(tests.run(&engine(&[]))[0].problems[0].contains("exactly one"));
 }
+
+#[test]
+fn names_of_certificates_are_asked_for_and_expected() {
+    const FILE: &str = r#"
+[[test]]
+name = "the ledger serves under its name"
+expect = "allow"
+names = ["10.1.2.3", "ledger.payments.svc"]
+[test.workload]
+id = "/svc/ledger"
+owners = ["team:payments"]
+environment = "production"
+tags = { pod_ip = "10.1.2.3" }
+profile = "ledger-mtls"
+
+[[test]]
+name = "and under no other"
+expect = "deny"
+reason = "NAME_NOT_ALLOWED"
+[test.workload]
+id = "/svc/ledger"
+owners = ["team:payments"]
+environment = "production"
+profile = "ledger-mtls"
+names = ["vault.payments.svc"]
+"#;
+    let engine = x509_engine();
+    let run = |file: &str| {
+        let tests: PolicyTests = toml::from_str(file).unwrap();
+        tests.run(&engine).into_iter().flat_map(|o| o.problems).collect::<Vec<_>>()
+    };
+    assert_eq!(run(FILE), Vec::<String>::new());
+    for (from, to, problem) in [
+        ("names = [\"10.1.2.3\", ", "names = [", "were `ledger.payments.svc`, `10.1.2.3`"),
+        ("names = [\"10.1.2.3\", ", "names = [\"*.svc\", ", "`names`: "),
+        ("\"vault.payments.svc\"", "\"ledger.payments.svc\"", "expected deny"),
+        ("\"vault.payments.svc\"", "\"va ult\"", "DNS name"),
+    ] {
+        assert!(FILE.contains(from), "{from}");
+        let problems = run(&FILE.replacen(from, to, 1));
+        assert!(problems.iter().any(|p| p.contains(problem)), "{to}: {problems:?}");
+    }
+}

@@ -26,8 +26,9 @@ fn the_data_that_is_made_is_of_the_schema() {
     let workload = words.workload_entity(&who).unwrap();
     let entities = [workload.clone(), words.profile_entity(&profile).unwrap()];
     Entities::from_entities(entities, Some(&words.schema)).unwrap();
-    let context =
-        words.workload_context(&who.proven, "a:b", 300, &profile.token().unwrap().scopes, "https://x").unwrap();
+    let context = words
+        .workload_context(&who.proven, "a:b", 300, &profile.token().unwrap().scopes, "https://x")
+        .unwrap();
     let action = words.action("mint");
     let resource = words.profile_uid(&profile);
     Request::new(workload.uid(), action, resource, context, Some(&words.schema)).unwrap();

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use mayfly_attest::RuleSet;
 use mayfly_domain::TrustDomain;
-use mayfly_policy::{Engine, PolicyTests, TtlLimits};
+use mayfly_policy::{Engine, PolicyTests, TtlLimit, TtlLimits};
 
 pub use people::{Acceptor, Operator};
 pub use problem::{Problem, Problems};
@@ -86,7 +86,8 @@ pub fn load(
     );
     let rules = rules::together(rules, &root.join("trust"), &notes);
     let operators = each(root, "operators", &notes, people::operator, |o| o.name.to_string());
-    let ttl = settings.as_ref().map(|s| TtlLimits { default: s.ttl.token.default, max: s.ttl.token.max });
+    let limit = |life: settings::Life| TtlLimit { default: life.default, max: life.max };
+    let ttl = settings.as_ref().map(|s| TtlLimits { token: limit(s.ttl.token), x509: limit(s.ttl.x509) });
     let ttl = ttl.unwrap_or_default();
     let profiles = each(
         root,

@@ -2,7 +2,7 @@
 //!
 //! Only the form is looked at here; what a profile may say is decided where profiles are compiled.
 
-use mayfly_policy::profile::{RawQuota, RawToken, RawTtl, RawWorkloadQuota};
+use mayfly_policy::profile::{RawQuota, RawToken, RawTtl, RawWorkloadQuota, RawX509};
 use mayfly_policy::{Profile, RawProfile, TtlLimits};
 
 use super::document::Document;
@@ -29,6 +29,7 @@ fn raw_profile(doc: &Document<'_>, notes: &Notes) -> RawProfile {
     let r = Reader::new(doc, notes);
     let word = |key| r.optional(key, text(TEXT_MAX));
     let token = r.table("token");
+    let x509 = r.table("x509");
     let quota = r.table("quota");
     let raw = RawProfile {
         name: word("name").unwrap_or_default(),
@@ -40,9 +41,11 @@ fn raw_profile(doc: &Document<'_>, notes: &Notes) -> RawProfile {
         intents: r.optional("intents", list(LIST_MAX, text(TEXT_MAX))).unwrap_or_default(),
         review_by: r.optional("review_by", date),
         token: token.exists().then(|| raw_token(&token)),
+        x509: x509.exists().then(|| raw_x509(&x509)),
         quota: RawQuota { workload: workload_quota(quota.table("workload")) },
     };
     token.finish();
+    x509.finish();
     quota.finish();
     r.finish();
     raw
@@ -50,19 +53,32 @@ fn raw_profile(doc: &Document<'_>, notes: &Notes) -> RawProfile {
 
 fn raw_token(r: &Reader<'_>) -> RawToken {
     let word = |key| r.optional(key, text(TEXT_MAX));
-    let ttl = r.table("ttl");
-    let raw = RawToken {
+    RawToken {
         audience: word("audience").unwrap_or_default(),
         scopes: r.optional("scopes", list(LIST_MAX, text(TEXT_MAX))).unwrap_or_default(),
-        ttl: RawTtl {
-            default: ttl.optional("default", text(TEXT_MAX)),
-            max: ttl.optional("max", text(TEXT_MAX)),
-        },
+        ttl: raw_ttl(r.table("ttl")),
         binding: word("binding"),
         bearer_reason: word("bearer_reason"),
         acceptors: word("acceptors").unwrap_or_default(),
-    };
-    ttl.finish();
+    }
+}
+
+fn raw_x509(r: &Reader<'_>) -> RawX509 {
+    let words = |key| r.optional(key, list(LIST_MAX, text(TEXT_MAX))).unwrap_or_default();
+    RawX509 {
+        dns: words("dns"),
+        ips: words("ips"),
+        usage: words("usage"),
+        ttl: raw_ttl(r.table("ttl")),
+        outage_budget: r.optional("outage_budget", text(TEXT_MAX)),
+        acceptors: r.optional("acceptors", text(TEXT_MAX)).unwrap_or_default(),
+    }
+}
+
+fn raw_ttl(r: Reader<'_>) -> RawTtl {
+    let raw =
+        RawTtl { default: r.optional("default", text(TEXT_MAX)), max: r.optional("max", text(TEXT_MAX)) };
+    r.finish();
     raw
 }
 
