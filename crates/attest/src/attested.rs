@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mayfly_domain::{
-    Deadline, Environment, EvidenceHash, LeaseId, Observation, Owners, RuleName, SpiffeId, TaskId,
+    Deadline, Environment, EvidenceHash, LeaseId, Observation, Owners, RuleName, SignerId, SpiffeId, TaskId,
     Thumbprint, Ttl, UnixMillis,
 };
 
@@ -51,6 +51,8 @@ pub struct EvidenceFacts {
     pub holder: Thumbprint,
     /// Whether one mint uses it up.
     pub single_use: bool,
+    /// The longest life of evidence of its kind: so long after its last use may its task be named.
+    pub life: Ttl,
 }
 
 /// A live Mayfly credential that was shown as evidence: the parent of what is minted with it.
@@ -64,6 +66,12 @@ pub struct Parent {
     pub observation: Observation,
     /// Its hard expiry: no child lives longer.
     pub expires: UnixMillis,
+    /// What signed the shown credential, and what signed its lease's newest one. The broker refuses where one of
+    /// them is not among its keys.
+    pub signers: [SignerId; 2],
+    /// The version of the stored keys when the lease was looked at: a broker that holds older ones loads them
+    /// before it decides.
+    pub keys_version: u64,
 }
 
 /// The facts of an attestation. Plain data: only [`Attested`] proves them.

@@ -1,5 +1,6 @@
-//! What trust rules say about issuers, as attestors need it: no network here.
+//! What trust rules say about issuers and certificate authorities, as attestors need it: no network here.
 
+use mayfly_domain::UnixMillis;
 use mayfly_domain::text::Invalid;
 
 /// A signature algorithm of RFC 7518 or RFC 8037 that evidence may have. HMAC and `none` have no variant.
@@ -78,4 +79,38 @@ pub struct Issuer {
     pub jwks_host: Option<String>,
     /// The algorithms that its tokens may have; empty: all that its keys allow.
     pub algorithms: Vec<Algorithm>,
+}
+
+/// A certificate authority that at least one trust rule names: the issuer of certificates that are shown with a
+/// proof of their keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authority {
+    /// The name by which its certificates are known: `x509:` and the SHA-256 of its certificate in hexadecimal
+    /// digits.
+    pub name: String,
+    /// Its certificate, in DER.
+    pub certificate: Vec<u8>,
+    /// SHA-256 over its subject and key: the same for every certificate of one authority.
+    pub identity: [u8; 32],
+    /// Until when its certificate says that it may issue.
+    pub expires: UnixMillis,
+}
+
+/// Whose evidence a trust rule accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trusted {
+    /// An issuer of tokens.
+    Issuer(Issuer),
+    /// An authority that issues certificates.
+    Authority(Authority),
+}
+
+impl Trusted {
+    /// What verified evidence names as its issuer.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Issuer(issuer) => &issuer.url,
+            Self::Authority(authority) => &authority.name,
+        }
+    }
 }

@@ -21,7 +21,7 @@ pub use evidence::{
     Attestor, Challenge, ClaimValue, Claims, Evidence, Judged, Known, MtlsCertificate, Shown, Verified,
     X509Proof,
 };
-pub use issuer::{Algorithm, Issuer};
+pub use issuer::{Algorithm, Authority, Issuer, Trusted};
 pub use nonce::{NonceKeys, NonceScope};
 pub use raw::{RawMatch, RawTask, RawTrustRule};
 pub use rule::{FailedMatch, Identity, TrustRule};

@@ -4,17 +4,21 @@
 //! key; what a task is. A preset grants nothing: every rule has its own match.
 
 mod github;
+mod x509;
 
 pub(crate) use github::names_form as github_sub_names;
 pub use github::{GithubSub, parse_sub as parse_github_sub};
+use mayfly_domain::{Ttl, defaults};
 
-/// How bearer evidence is bound to a key.
+/// How evidence is bound to a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bind {
     /// By its audience: `<audience>#<key thumbprint>`. A stolen copy is worth nothing.
     Audience,
     /// By first use: it belongs to the first key that presents it.
     FirstUse,
+    /// By its own key, which signs for each call that shows it: a copy without that key is worth nothing.
+    Proof,
 }
 
 impl Bind {
@@ -23,6 +27,7 @@ impl Bind {
         match self {
             Self::Audience => "audience",
             Self::FirstUse => "first-use",
+            Self::Proof => "proof",
         }
     }
 }
@@ -44,6 +49,19 @@ pub struct Preset {
     pub name_anchors: &'static [&'static str],
     /// Ids that stand for many repositories or projects, each with those for one.
     pub broad: &'static [(&'static str, &'static [&'static str])],
+    /// Anchors, and names that may stand for one, that a rule may match by how they start: an authority gives them
+    /// out by a plan.
+    pub starts: &'static [&'static str],
+    /// Claims that a holder can change in its evidence: they are matched whole and never part of a template.
+    pub match_only: &'static [&'static str],
+    /// Claims that are hexadecimal digits.
+    pub hex: &'static [&'static str],
+    /// The longest life of its evidence where the rule does not say.
+    pub evidence_life: Ttl,
+    /// The longest life that a rule may say.
+    pub evidence_life_max: Ttl,
+    /// A task's window where the rule does not say, and the longest.
+    pub window: (Ttl, Ttl),
     /// Templates of the task id of one job, the first whose claims are all there.
     pub task: &'static [&'static str],
     /// Template of the task id that the jobs of one run share.
@@ -71,6 +89,12 @@ const GITHUB: Preset = Preset {
         ("repository_owner_id", &["repository_id", "repository"]),
         ("enterprise_id", &["repository_id", "repository"]),
     ],
+    starts: &[],
+    match_only: &[],
+    hex: &[],
+    evidence_life: defaults::EVIDENCE_LIFE_MAX,
+    evidence_life_max: defaults::EVIDENCE_LIFE_LIMIT,
+    window: (defaults::TASK_WINDOW, defaults::TASK_WINDOW_MAX),
     task: &["gh-{run_id}-{run_attempt}-{check_run_id}", "gh-{run_id}-{run_attempt}"],
     task_shared: Some("gh-{run_id}-{run_attempt}"),
     claims: &[
@@ -127,6 +151,12 @@ const GITLAB: Preset = Preset {
     ],
     name_anchors: &["project_path", "namespace_path", "sub"],
     broad: &[("namespace_id", &["project_id", "project_path"])],
+    starts: &[],
+    match_only: &[],
+    hex: &[],
+    evidence_life: defaults::EVIDENCE_LIFE_MAX,
+    evidence_life_max: defaults::EVIDENCE_LIFE_LIMIT,
+    window: (defaults::TASK_WINDOW, defaults::TASK_WINDOW_MAX),
     task: &["gl-{job_id}"],
     task_shared: Some("gl-pipeline-{pipeline_id}"),
     claims: &[
@@ -182,6 +212,12 @@ const PLAIN: Preset = Preset {
     names: &[],
     name_anchors: &[],
     broad: &[],
+    starts: &[],
+    match_only: &[],
+    hex: &[],
+    evidence_life: defaults::EVIDENCE_LIFE_MAX,
+    evidence_life_max: defaults::EVIDENCE_LIFE_LIMIT,
+    window: (defaults::TASK_WINDOW, defaults::TASK_WINDOW_MAX),
     task: &[],
     task_shared: None,
     claims: &[],
@@ -189,7 +225,7 @@ const PLAIN: Preset = Preset {
 
 impl Preset {
     /// The presets that have a name.
-    pub const ALL: [&'static Self; 2] = [&GITHUB, &GITLAB];
+    pub const ALL: [&'static Self; 3] = [&GITHUB, &GITLAB, &x509::X509];
 
     /// What holds for a rule without a preset: it names issuer and task itself and is anchored by `sub`.
     pub const PLAIN: &'static Self = &PLAIN;
@@ -197,6 +233,11 @@ impl Preset {
     /// Finds a preset.
     pub fn find(name: &str) -> Option<&'static Self> {
         Self::ALL.into_iter().find(|p| p.name == name)
+    }
+
+    /// Whether its evidence is certificates, whose issuer is an authority.
+    pub(crate) fn is_x509(&self) -> bool {
+        self.bind == Bind::Proof
     }
 
     /// Whether its `sub` has GitHub's two forms.

@@ -1,5 +1,7 @@
 //! A trust rule as its file says it: nothing was looked at. The server's configuration reader fills it in.
 
+use crate::issuer::Authority;
+
 /// What a claim must be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RawMatch {
@@ -37,6 +39,8 @@ pub struct RawTrustRule {
     pub jwks_uri: Option<String>,
     /// `jwks_host`
     pub jwks_host: Option<String>,
+    /// `ca_file`: the authority in that file, as it was read.
+    pub authority: Option<Authority>,
     /// `spiffe_id`: the template of the path.
     pub spiffe_id: String,
     /// `owners`: templates.
@@ -51,7 +55,7 @@ pub struct RawTrustRule {
     pub task: RawTask,
     /// `[expose]`: the tag and the claim that it shows.
     pub expose: Vec<(String, String)>,
-    /// `bind`: `audience` or `first-use`.
+    /// `bind`: `audience`, `first-use` or `proof`.
     pub bind: Option<String>,
     /// `audience`; the trust domain's name where there is none.
     pub audience: Option<String>,

@@ -21,7 +21,7 @@ pub use conditions::{Condition, Test};
 
 use crate::attested::{OnOtherKey, TaskClaim};
 use crate::evidence::{Claims, Verified};
-use crate::issuer::Issuer;
+use crate::issuer::{Authority, Issuer, Trusted};
 use crate::preset::{Bind, Preset};
 use crate::raw::RawTrustRule;
 use crate::template::{Template, Unfilled};
@@ -35,7 +35,7 @@ pub struct TrustRule {
     name: RuleName,
     preset: &'static Preset,
     trust_domain: TrustDomain,
-    issuer: Issuer,
+    trusted: Trusted,
     spiffe_id: Template,
     owners: Vec<Template>,
     environment: Option<Environment>,
@@ -96,9 +96,25 @@ impl TrustRule {
         self.preset.name
     }
 
-    /// The issuer that it names.
-    pub fn issuer(&self) -> &Issuer {
-        &self.issuer
+    /// Whose evidence it accepts, by the name that the evidence gives.
+    pub fn issuer_name(&self) -> &str {
+        self.trusted.name()
+    }
+
+    /// The issuer of tokens that it names, if its evidence is tokens.
+    pub fn issuer(&self) -> Option<&Issuer> {
+        match &self.trusted {
+            Trusted::Issuer(issuer) => Some(issuer),
+            Trusted::Authority(_) => None,
+        }
+    }
+
+    /// The authority that it names, if its evidence is certificates.
+    pub fn authority(&self) -> Option<&Authority> {
+        match &self.trusted {
+            Trusted::Issuer(_) => None,
+            Trusted::Authority(authority) => Some(authority),
+        }
     }
 
     /// Its environment.
@@ -116,7 +132,7 @@ impl TrustRule {
         self.bind
     }
 
-    /// The longest life of its evidence, from `iat` to `exp`.
+    /// The longest life of its evidence, from `iat` to `exp` or from `notBefore` to `notAfter`.
     pub fn evidence_life(&self) -> Ttl {
         self.evidence_life
     }
@@ -138,15 +154,15 @@ impl TrustRule {
 
     /// Whether evidence is of its issuer and meets every condition.
     pub fn accepts(&self, evidence: &Verified) -> bool {
-        self.issuer.url == evidence.issuer
+        self.issuer_name() == evidence.issuer
             && self.conditions.iter().all(|c| c.holds(self.preset, &evidence.claims))
     }
 
     /// The conditions that evidence does not meet; none: the rule accepts it.
     pub fn failed(&self, evidence: &Verified) -> Vec<FailedMatch> {
-        let issuer = (self.issuer.url != evidence.issuer).then(|| FailedMatch {
+        let issuer = (self.issuer_name() != evidence.issuer).then(|| FailedMatch {
             claim: "iss".into(),
-            expected: format!("`{}`", self.issuer.url),
+            expected: format!("`{}`", self.issuer_name()),
             got: Some(shown(&evidence.issuer)),
         });
         let failed = self.conditions.iter().filter(|c| !c.holds(self.preset, &evidence.claims));
@@ -160,11 +176,12 @@ impl TrustRule {
             .collect()
     }
 
-    /// The audience that evidence for `key` must have.
+    /// The audience that evidence for `key` must have; empty where its own key is proof enough.
     pub fn audience_for(&self, key: &Thumbprint) -> String {
         match self.bind {
             Bind::Audience => format!("{}#{key}", self.audience),
             Bind::FirstUse => self.audience.clone(),
+            Bind::Proof => String::new(),
         }
     }
 
@@ -205,8 +222,19 @@ impl TrustRule {
     pub fn could_take_workload_of(&self, other: &Self) -> bool {
         let claims = |rule: &Self| rule.spiffe_id.claims().next().is_some();
         claims(self)
-            && (self.issuer.url != other.issuer.url || !claims(other))
+            && (self.issuer_name() != other.issuer_name() || !claims(other))
             && self.spiffe_id.can_meet(&other.spiffe_id)
+    }
+
+    /// The owner template by which evidence for this rule could make an owner that is meant to be `other`'s: by a
+    /// claim of another issuer, or by a claim where the other's name is fixed.
+    pub fn could_take_owner_of(&self, other: &Self) -> Option<&Template> {
+        let claims = |template: &Template| template.claims().next().is_some();
+        let foreign = self.issuer_name() != other.issuer_name();
+        let taken = |mine: &&Template| {
+            claims(mine) && other.owners.iter().any(|o| (foreign || !claims(o)) && mine.can_meet(o))
+        };
+        self.owners.iter().find(taken)
     }
 
     /// Makes workload, owners, task and tags of evidence that the rule accepts.

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use mayfly_domain::text::shown;
-use mayfly_domain::{FieldError, Reason, Refusal, RuleName, UnixMillis};
+use mayfly_domain::{FieldError, Reason, Refusal, RuleName, Ttl, UnixMillis};
 
 use crate::evidence::Verified;
-use crate::issuer::Issuer;
+use crate::issuer::{Authority, Issuer};
 use crate::rule::{FailedMatch, TrustRule};
 
 /// Trust rules that go together.
 ///
-/// INVARIANT: names and matches differ; rules of one issuer agree on where its keys are and on its algorithms.
+/// INVARIANT: names and matches differ; rules of one issuer agree on where its keys are and on its algorithms;
+/// an authority is named by one certificate.
 #[derive(Debug, Clone, Default)]
 pub struct RuleSet {
     rules: Vec<TrustRule>,
@@ -38,17 +39,28 @@ impl RuleSet {
                 if a.name() == b.name() {
                     errors.push(FieldError::new("name", format!("`{}` names two rules", a.name())));
                 }
-                if a.issuer().url != b.issuer().url {
+                if a.issuer_name() != b.issuer_name() {
+                    let same =
+                        a.authority().zip(b.authority()).is_some_and(|(a, b)| a.identity == b.identity);
+                    if same {
+                        let message = format!(
+                            "`{}` and `{}` name two certificates of one authority",
+                            a.name(),
+                            b.name()
+                        );
+                        errors.push(FieldError::new("ca_file", message));
+                    }
                     continue;
                 }
                 if a.conditions() == b.conditions() {
-                    let message = format!("`{}` and `{}` match the same tokens", a.name(), b.name());
+                    let message = format!("`{}` and `{}` match the same evidence", a.name(), b.name());
                     errors.push(FieldError::new("match", message));
                 }
+                let (Some(one), Some(other)) = (a.issuer(), b.issuer()) else { continue };
                 for (key, differ) in [
-                    ("jwks_uri", a.issuer().jwks_uri != b.issuer().jwks_uri),
-                    ("jwks_host", a.issuer().jwks_host != b.issuer().jwks_host),
-                    ("algorithms", a.issuer().algorithms != b.issuer().algorithms),
+                    ("jwks_uri", one.jwks_uri != other.jwks_uri),
+                    ("jwks_host", one.jwks_host != other.jwks_host),
+                    ("algorithms", one.algorithms != other.algorithms),
                 ] {
                     if differ {
                         let message = format!("`{}` and `{}` differ for one issuer", a.name(), b.name());
@@ -70,11 +82,23 @@ impl RuleSet {
         self.rules.iter().find(|r| r.name().as_str() == name)
     }
 
-    /// Every issuer that a rule names, once.
+    /// Every issuer of tokens that a rule names, once.
     pub fn issuers(&self) -> Vec<Issuer> {
         let all: BTreeMap<&str, &Issuer> =
-            self.rules.iter().map(|r| (r.issuer().url.as_str(), r.issuer())).collect();
+            self.rules.iter().filter_map(TrustRule::issuer).map(|i| (i.url.as_str(), i)).collect();
         all.into_values().cloned().collect()
+    }
+
+    /// Every certificate authority that a rule names, once.
+    pub fn authorities(&self) -> Vec<Authority> {
+        let all: BTreeMap<&str, &Authority> =
+            self.rules.iter().filter_map(TrustRule::authority).map(|a| (a.name.as_str(), a)).collect();
+        all.into_values().cloned().collect()
+    }
+
+    /// The longest life of evidence that a rule accepts: so long may evidence name a task that has ended.
+    pub fn longest_evidence_life(&self) -> Option<Ttl> {
+        self.rules.iter().map(TrustRule::evidence_life).max()
     }
 
     /// The one rule that accepts this evidence.
@@ -95,7 +119,7 @@ impl RuleSet {
     }
 
     fn none_accepts(&self, evidence: &Verified) -> Refusal {
-        let of_issuer = self.rules.iter().filter(|r| r.issuer().url == evidence.issuer);
+        let of_issuer = self.rules.iter().filter(|r| r.issuer_name() == evidence.issuer);
         let nearest = of_issuer.map(|r| (r.failed(evidence), r)).min_by_key(|(failed, _)| failed.len());
         let Some((failed, rule)) = nearest else {
             return Refusal::new(Reason::IssuerUnknown, format!("issuer `{}`", shown(&evidence.issuer)));
@@ -121,12 +145,12 @@ impl RuleSet {
             out.extend(rule.lint(now).into_iter().map(|e| (rule.name().clone(), e)));
             let covers = |other: &&TrustRule| {
                 other.name() != rule.name()
-                    && other.issuer().url == rule.issuer().url
+                    && other.issuer_name() == rule.issuer_name()
                     && rule.conditions().iter().all(|c| other.conditions().contains(c))
             };
             for other in self.rules.iter().filter(covers) {
                 let message =
-                    format!("accepts every token that `{}` accepts: those will be ambiguous", other.name());
+                    format!("accepts all evidence that `{}` accepts: those will be ambiguous", other.name());
                 out.push((rule.name().clone(), FieldError::new("match", message)));
             }
             let takes =
@@ -137,6 +161,15 @@ impl RuleSet {
                     other.name()
                 );
                 out.push((rule.name().clone(), FieldError::new("spiffe_id", message)));
+            }
+            for other in self.rules.iter().filter(|other| other.name() != rule.name()) {
+                let Some(template) = rule.could_take_owner_of(other) else { continue };
+                let message = format!(
+                    "`{template}` can name an owner of `{}`: put a word of its own in front of the claim, such as \
+                     `user:gh-{{actor_id}}`",
+                    other.name()
+                );
+                out.push((rule.name().clone(), FieldError::new("owners", message)));
             }
         }
         out

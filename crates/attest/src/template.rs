@@ -62,6 +62,15 @@ pub struct Template {
     parts: Vec<Part>,
 }
 
+impl std::fmt::Display for Template {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.parts.iter().try_for_each(|part| match part {
+            Part::Literal(text) => f.write_str(text),
+            Part::Claim { name, .. } => write!(f, "{{{name}}}"),
+        })
+    }
+}
+
 impl Template {
     /// Parses a template.
     ///

@@ -131,6 +131,7 @@ impl Verifier {
                 on_other_key: rule.on_other_key(),
                 holder: verified.holder.unwrap_or(opened.thumbprint()),
                 single_use: false,
+                life: rule.evidence_life(),
             }),
             parent: None,
             peer,
@@ -153,6 +154,7 @@ impl Verifier {
             on_other_key: OnOtherKey::Refuse,
             holder: opened.thumbprint(),
             single_use: true,
+            life: defaults::JOIN_TTL_MAX,
         });
         Ok(AttestedFacts {
             workload: known.workload,

@@ -8,12 +8,16 @@ pub mod json;
 pub mod jwks;
 pub mod jws;
 pub mod keys;
+pub mod kinds;
 pub mod oidc;
+pub mod x509;
 
 pub use https::HttpsKeys;
 pub use jwks::KeySet;
 pub use keys::{KeySource, StaticKeys};
+pub use kinds::Attestors;
 pub use oidc::OidcAttestor;
+pub use x509::X509Attestor;
 
 #[cfg(test)]
 mod tests;

@@ -43,7 +43,7 @@ fn bench() -> Bench {
     let keys = StaticKeys::new([(GITHUB_ISSUER, &jwks), (GITLAB_ISSUER, &jwks)]).unwrap();
     let attestor = Arc::new(OidcAttestor::new(Arc::new(keys)));
     let rules = [
-        rule("github-actions", ("repository_id", "2342108"), &["team:payments", "user:{actor_id}"], None),
+        rule("github-actions", ("repository_id", "2342108"), &["team:payments", "user:gh-{actor_id}"], None),
         rule("gitlab", ("project_id", "2342108"), &["team:billing"], Some("supersede")),
     ];
     let rules = rules.into_iter().map(|raw| TrustRule::compile(raw, &domain).unwrap()).collect();
@@ -105,7 +105,10 @@ async fn a_gitlab_job_is_bound_by_first_use_and_so_by_the_store() {
     let two = bench.attest(&key(2).0, &token).await.unwrap().into_facts();
     assert_eq!(one.evidence, two.evidence, "the same evidence, whose binding the store decides");
     assert!(one.key != two.key && one.lease != two.lease);
-    assert_eq!((one.task.id.as_str(), one.evidence.as_ref().unwrap().on_other_key), ("gl-55501", OnOtherKey::Supersede));
+    assert_eq!(
+        (one.task.id.as_str(), one.evidence.as_ref().unwrap().on_other_key),
+        ("gl-55501", OnOtherKey::Supersede)
+    );
 }
 
 #[tokio::test]

@@ -8,7 +8,6 @@ use arc_swap::ArcSwap;
 use mayfly_attest::envelope::{Envelope, Opened};
 use mayfly_attest::nonce::{NonceKeys, NonceScope};
 use mayfly_attest::verifier::Verifier;
-use mayfly_attest::{Attested, Evidence};
 use mayfly_audit::Audit;
 use mayfly_domain::time::SharedClock;
 use mayfly_domain::{AcceptorName, Reason, Refusal, SecretBytes, Ttl, UnixMillis};
@@ -19,7 +18,6 @@ use mayfly_policy::Engine;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, Notify, watch};
 
-use crate::call::Call;
 use crate::copy::{Content, SealedCopy};
 use crate::meter::Meter;
 use crate::recent::RecentAcceptors;
@@ -221,15 +219,6 @@ impl Broker {
         // A task may be completed and a lease released while settings are unsafe; each use case asks again.
         self.standing.borrow().revoking()?;
         self.verifier.open(&self.nonce_scope()?, rpc, envelope)
-    }
-
-    pub(crate) async fn attest(
-        &self,
-        call: &Call,
-        opened: &Opened,
-        evidence: &Evidence,
-    ) -> Result<Attested, Refusal> {
-        self.verifier.attest(opened, evidence, call.peer).await
     }
 
     pub(crate) fn serving(&self) -> Result<(), Refusal> {

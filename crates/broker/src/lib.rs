@@ -3,6 +3,7 @@
 //! Everything that a broker decides goes through here, in one order: attest, permit, reserve, make, confirm,
 //! audit, answer. This crate must never know gRPC, HTTP, TLS or a configuration file.
 
+mod attest;
 mod broker;
 mod call;
 mod check;

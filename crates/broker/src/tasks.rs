@@ -111,7 +111,7 @@ impl Broker {
                     by: Some(Subject::Workload(facts.workload.clone())),
                     spend: Some(spend(&facts)),
                     evidence: self.leases().evidence(&facts),
-                    keep_ms: self.settings().limits.task_keep_ms(),
+                    keep_ms: self.settings().limits.task_keep_ms(facts.evidence.as_ref().map(|e| e.life)),
                 },
                 reason: None,
                 author: facts.workload.to_string(),

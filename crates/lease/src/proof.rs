@@ -34,14 +34,16 @@ pub struct MintLimits {
     pub workload: HolderQuota,
     /// For each owner.
     pub owner: HolderQuota,
-    /// How long evidence may name a task: the longest life of bearer evidence.
+    /// How long evidence may name a task, at least: the longest life of bearer evidence.
     pub evidence_life: Ttl,
 }
 
 impl MintLimits {
-    /// How long a task's record is kept after its last use.
-    pub fn task_keep_ms(&self) -> u64 {
-        self.evidence_life.as_millis() + 2 * defaults::SKEW_MS
+    /// How long a task's record is kept after its last use. `life`: the longest life of evidence that may name it,
+    /// where that is known.
+    pub fn task_keep_ms(&self, life: Option<Ttl>) -> u64 {
+        let life = life.map_or(self.evidence_life, |life| life.max(self.evidence_life));
+        life.as_millis() + 2 * defaults::SKEW_MS
     }
 }
 

@@ -257,7 +257,7 @@ fn broker_settings(settings: &config::Settings, audit_file: PathBuf) -> Settings
             evidence_life: defaults::EVIDENCE_LIFE_LIMIT,
         },
         lineage_max: ttl.lineage_max,
-        longest_life: longest_life(settings),
+        longest_life: settings.longest_life(),
         accepted_risks: match &settings.store {
             config::Store::Embedded => Vec::new(),
             config::Store::Redis(redis) => redis.accept_risks.clone(),
@@ -281,11 +281,6 @@ pub(crate) fn broker_id(settings: &config::Settings) -> String {
         },
         ToString::to_string,
     )
-}
-
-/// The longest life of a lineage or of bearer evidence: how long fences are kept.
-pub(crate) fn longest_life(settings: &config::Settings) -> mayfly_domain::Ttl {
-    settings.ttl.lineage_max.max(defaults::EVIDENCE_LIFE_LIMIT)
 }
 
 #[cfg(test)]

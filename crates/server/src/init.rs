@@ -5,7 +5,7 @@ use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Reason, Refusal};
 use mayfly_mint::{KeySet, Seal};
 
-use crate::compose::{longest_life, open_store, state_directory};
+use crate::compose::{open_store, state_directory};
 use crate::config::Settings;
 
 /// What an initialisation came to.
@@ -27,7 +27,7 @@ pub async fn initialise(
 ) -> Result<Initialised, Refusal> {
     state_directory(&settings.state_dir)?;
     let store = open_store(settings, clock).await?;
-    let longest = longest_life(settings);
+    let longest = settings.longest_life();
     let made = mayfly_broker::initialise(
         store.as_ref(),
         &settings.state_dir,

@@ -19,3 +19,4 @@ pub mod process;
 pub mod redis;
 pub mod tls;
 pub mod words;
+pub mod x509;

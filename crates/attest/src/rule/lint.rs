@@ -6,6 +6,9 @@ use super::TrustRule;
 use crate::attested::OnOtherKey;
 use crate::template::Template;
 
+/// How long before its end an authority's certificate is warned of.
+const CA_WARNING_MS: u64 = 30 * 86_400_000;
+
 impl TrustRule {
     /// The warnings, by key.
     pub fn lint(&self, now: UnixMillis) -> Vec<FieldError> {
@@ -15,6 +18,12 @@ impl TrustRule {
             Some(day) if day <= now => warn("review_by", "has passed: look at the rule again".into()),
             None => warn("review_by", "is missing: nobody is reminded to look at the rule again".into()),
             Some(_) => {}
+        }
+        if self.authority().is_some_and(|a| a.expires <= now.plus(CA_WARNING_MS)) {
+            warn(
+                "ca_file",
+                "the authority's certificate ends within 30 days: nothing by it is evidence then".into(),
+            );
         }
         if self.allow_names {
             warn("allow_names", "names can be taken over by somebody else: prefer ids".into());
@@ -49,6 +58,14 @@ impl TrustRule {
                     ),
                 );
             }
+        }
+        let many =
+            self.conditions.iter().find(|c| !c.is_exact() && self.preset.starts.contains(&c.claim.as_str()));
+        if let Some(many) = many.filter(|_| self.spiffe_id.claims().next().is_none()) {
+            warn(
+                "spiffe_id",
+                format!("everything whose `{0}` starts so is one workload: name `{{{0}}}`", many.claim),
+            );
         }
         if self.on_other_key == OnOtherKey::Supersede {
             warn(

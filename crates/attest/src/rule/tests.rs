@@ -1,6 +1,8 @@
 //! What rules refuse at load, which evidence they accept, and what they make of it.
 
-use mayfly_domain::{EvidenceHash, KeyAlg, PublicKey};
+mod x509;
+
+use mayfly_domain::{EvidenceHash, KeyAlg, PublicKey, defaults};
 
 use super::*;
 use crate::evidence::ClaimValue;
@@ -27,7 +29,7 @@ fn payments() -> RawTrustRule {
         name: "payments-deploy".into(),
         preset: Some("github-actions".into()),
         spiffe_id: "/ci/payments/deploy".into(),
-        owners: vec!["team:payments".into(), "user:{actor_id}".into()],
+        owners: vec!["team:payments".into(), "user:gh-{actor_id}".into()],
         environment: Some("production".into()),
         review_by: Some("2027-05-01".into()),
         matches: vec![
@@ -79,6 +81,7 @@ fn evidence(issuer: &str, claims: &[(&str, &str)]) -> Verified {
         alias: None,
         issued_at: UnixMillis::from_secs(1_000),
         expires: UnixMillis::from_secs(1_300),
+        holder: None,
     }
 }
 
@@ -119,7 +122,7 @@ fn the_example_makes_what_it_says() {
     let made = rule.identify(&job().claims).unwrap();
     assert_eq!(made.workload.as_str(), "spiffe://acme.internal/ci/payments/deploy");
     let owners: Vec<&str> = made.owners.iter().map(Owner::as_str).collect();
-    assert_eq!(owners, ["team:payments", "user:1001"]);
+    assert_eq!(owners, ["team:payments", "user:gh-1001"]);
     assert_eq!((made.task.id.as_str(), made.task.shared), ("gh-987-1", true));
     assert_eq!((made.task.window.as_secs(), made.task.window_max.as_secs()), (1_800, 7_200));
     assert_eq!(made.tags.len(), 1, "an absent claim is no tag");
@@ -389,6 +392,21 @@ fn a_rule_whose_claims_can_name_anothers_workload_is_warned_of() {
     assert_eq!(warned("/ci/{run_id}", "/ci/{job_id}").len(), 2, "both ways between two issuers");
     assert!(warned("/ci/payments/deploy", "/ci/payments/deploy").is_empty(), "what both files say is meant");
     assert!(warned("/gh/{run_id}", "/gl/{job_id}").is_empty());
+}
+
+#[test]
+fn a_rule_whose_claims_can_name_anothers_owner_is_warned_of() {
+    let warned = |github: &str, gitlab_owner: &str| -> usize {
+        let (mut a, mut b) = (payments(), gitlab());
+        (a.owners, b.owners) = (vec![github.into()], vec![gitlab_owner.into()]);
+        let set = RuleSet::new(vec![compile(a), compile(b)]).unwrap();
+        set.lint(UnixMillis(0)).into_iter().filter(|(_, e)| e.key == "owners").count()
+    };
+    assert_eq!(warned("user:{actor_id}", "user:{user_id}"), 2, "both ways between two issuers");
+    assert_eq!(warned("user:{actor_id}", "user:alice"), 1, "a claim may be what another rule fixes");
+    assert_eq!(warned("user:gh-{actor_id}", "user:gl-{user_id}"), 0);
+    assert_eq!(warned("user:{actor_id}", "team:{user_id}"), 0);
+    assert_eq!(warned("team:a", "team:a"), 0, "what both files say is meant");
 }
 
 #[test]

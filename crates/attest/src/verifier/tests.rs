@@ -220,7 +220,7 @@ async fn attestation_puts_the_facts_together() {
     assert!(!attested.deadline().has_passed());
     let facts = attested.into_facts();
     assert_eq!(facts.workload.as_str(), "spiffe://acme.internal/robots/_4a7");
-    assert_eq!((facts.task.id.as_str(), facts.rule.as_str()), ("t-_4a7", "robots"));
+    assert_eq!((facts.task.id.as_str(), facts.rule.as_ref().unwrap().as_str()), ("t-_4a7", "robots"));
     assert_eq!((facts.key, facts.lease, facts.at), (opened.thumbprint(), opened.lease(), UnixMillis(START)));
     assert_eq!(facts.evidence.as_ref().unwrap().issued_at, UnixMillis(START));
 }

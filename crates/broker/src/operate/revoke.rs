@@ -276,7 +276,7 @@ impl Broker {
                     by: None,
                     spend: None,
                     evidence: None,
-                    keep_ms: self.settings().limits.task_keep_ms(),
+                    keep_ms: self.longest_task_keep_ms(),
                 },
                 reason,
                 author: operator.name.to_string(),

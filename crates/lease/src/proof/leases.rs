@@ -316,7 +316,7 @@ pub fn task_plan(
             shared: facts.task.shared,
         },
         window: window.unwrap_or(facts.task.window).min(facts.task.window_max),
-        keep_ms: limits.task_keep_ms(),
+        keep_ms: limits.task_keep_ms(facts.evidence.as_ref().map(|e| e.life)),
     }
 }
 

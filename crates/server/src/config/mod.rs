@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mayfly_attest::RuleSet;
-use mayfly_domain::TrustDomain;
+use mayfly_domain::{TrustDomain, defaults};
 use mayfly_policy::{Engine, PolicyTests, TtlLimit, TtlLimits};
 
 pub use people::{Acceptor, Operator};
@@ -77,11 +77,12 @@ pub fn load(
     // A wrong `mayfly.toml` must not hide what is wrong in the other files.
     let trust_domain = settings.as_ref().map(|s| s.trust_domain.clone());
     let trust_domain = trust_domain.or_else(|| TrustDomain::parse("unknown").ok());
+    let longest = settings.as_ref().map_or(defaults::LINEAGE_MAX, Settings::longest_life);
     let rules = each(
         root,
         "trust",
         &notes,
-        |doc, notes| rules::rule(doc, notes, trust_domain.as_ref()?),
+        |doc, notes| rules::rule(doc, notes, trust_domain.as_ref()?, longest),
         |r| r.name().to_string(),
     );
     let rules = rules::together(rules, &root.join("trust"), &notes);

@@ -2,22 +2,41 @@
 //!
 //! Only the form is looked at here; what a rule may say is decided where rules are compiled.
 
+use std::path::Path;
+
 use mayfly_attest::raw::{RawMatch, RawTask, RawTrustRule};
-use mayfly_attest::{RuleSet, TrustRule};
-use mayfly_domain::TrustDomain;
+use mayfly_attest::{Authority, RuleSet, TrustRule};
+use mayfly_attestors::x509::read_authority;
+use mayfly_domain::{FieldError, TrustDomain, Ttl};
 use toml::de::DeValue;
 
 use super::document::{Document, Value};
+use super::files::read_file;
 use super::kinds::{Kinded, date, flag, list, text, wrong};
 use super::reader::{Notes, Reader};
 
 const TEXT_MAX: usize = 1_024;
 const LIST_MAX: usize = 64;
 
-pub(super) fn rule(doc: &Document<'_>, notes: &Notes, trust_domain: &TrustDomain) -> Option<TrustRule> {
+/// Reads a rule. `longest` is the longest life of evidence that the store keeps fences for.
+pub(super) fn rule(
+    doc: &Document<'_>,
+    notes: &Notes,
+    trust_domain: &TrustDomain,
+    longest: Ttl,
+) -> Option<TrustRule> {
     let before = notes.count();
     let raw = raw_rule(doc, notes);
     match TrustRule::compile(raw, trust_domain) {
+        Ok(rule) if rule.evidence_life() > longest => {
+            let message = format!(
+                "`{}` is longer than `{longest}`, the longest life that revocations are kept for: shorten it, or raise \
+                 `ttl.lineage.max` of mayfly.toml",
+                rule.evidence_life()
+            );
+            notes.fields(doc, [FieldError::new("evidence_life", message)]);
+            None
+        }
         Ok(rule) if notes.count() == before => Some(rule),
         Ok(_) => None,
         Err(errors) => {
@@ -37,6 +56,7 @@ fn raw_rule(doc: &Document<'_>, notes: &Notes) -> RawTrustRule {
         issuer: word("issuer"),
         jwks_uri: word("jwks_uri"),
         jwks_host: word("jwks_host"),
+        authority: r.optional("ca_file", |value| authority(doc.file, value)),
         spiffe_id: word("spiffe_id").unwrap_or_default(),
         owners: words("owners"),
         environment: word("environment"),
@@ -53,6 +73,14 @@ fn raw_rule(doc: &Document<'_>, notes: &Notes) -> RawTrustRule {
     };
     r.finish();
     raw
+}
+
+/// The authority in a PEM file, whose path is relative to the rule's.
+fn authority(rule: &Path, value: &Value<'_>) -> Kinded<Authority> {
+    let path = text(TEXT_MAX)(value)?;
+    let file = rule.parent().unwrap_or(Path::new(".")).join(path);
+    let source = read_file(&file).or_else(|e| wrong(format!("{}: {}", e.file.display(), e.message)))?;
+    read_authority(source.text.as_bytes()).or_else(|e| wrong(format!("{}: {e}", file.display())))
 }
 
 fn task(r: Reader<'_>) -> RawTask {
@@ -100,7 +128,7 @@ fn matched(value: &Value<'_>) -> Kinded<RawMatch> {
 }
 
 /// Puts the rules together; what is wrong between two of them is told of the directory.
-pub(super) fn together(rules: Vec<TrustRule>, directory: &std::path::Path, notes: &Notes) -> Option<RuleSet> {
+pub(super) fn together(rules: Vec<TrustRule>, directory: &Path, notes: &Notes) -> Option<RuleSet> {
     match RuleSet::new(rules) {
         Ok(set) => Some(set),
         Err(errors) => {

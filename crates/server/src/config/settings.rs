@@ -43,6 +43,13 @@ pub struct Settings {
     pub policy_dirs: Vec<PathBuf>,
 }
 
+impl Settings {
+    /// The longest life of a lineage or of evidence: how long fences are kept.
+    pub fn longest_life(&self) -> Ttl {
+        self.ttl.lineage_max.max(defaults::EVIDENCE_LIFE_LIMIT)
+    }
+}
+
 /// `[server]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {

@@ -188,7 +188,7 @@ fn a_rule_is_told_by_line() {
     }
     let twin = RULE.replace("'r'", "'twin'");
     let problems = told(load_files(LEAST, &[("trust/r.toml", RULE), ("trust/t.toml", &twin)]));
-    assert!(problems.iter().any(|p| p.contains("match the same tokens")), "{problems:#?}");
+    assert!(problems.iter().any(|p| p.contains("match the same evidence")), "{problems:#?}");
 }
 
 const PROFILE: &str = "name = 'p'
@@ -202,6 +202,45 @@ audience = 'https://a.b'
 acceptors = 'online'
 ttl = { max = '15m' }
 ";
+
+#[test]
+fn a_rule_for_certificates_names_its_authority_by_a_file_beside_it() {
+    use mayfly_testkit::x509::{ForeignCa, KeyKind, pem};
+    let ca = ForeignCa::new(KeyKind::P256, "devices");
+    let leaf = pem(ca.issue(KeyKind::P256, |_| {}).leaf());
+    let rule = |more: &str| {
+        format!(
+            "name = 'devices'\npreset = 'x509'\nspiffe_id = '/devices/{{serial}}'\nowners = ['team:fleet']\n{more}\n\
+             [match]\nuri = {{ prefix = 'urn:acme:' }}\n"
+        )
+    };
+    let load = |main: &str, more: &str| {
+        load_files(
+            main,
+            &[("trust/devices.toml", &rule(more)), ("trust/ca.pem", &ca.pem()), ("trust/leaf.pem", &leaf)],
+        )
+    };
+    let loaded = load(LEAST, "ca_file = 'ca.pem'").unwrap();
+    let [authority] = loaded.rules.authorities().try_into().unwrap();
+    assert_eq!(authority.certificate, ca.der());
+    let short = format!("{LEAST}ttl.lineage.max = '2d'\nttl.lineage.token = '1d'\nttl.lineage.x509 = '1d'\n");
+    load(&short, "ca_file = 'ca.pem'\nevidence_life = '2d'").unwrap();
+    for (main, more, expected) in [
+        (LEAST, "", "trust/devices.toml:1: ca_file: is missing"),
+        (LEAST, "ca_file = 'none.pem'", "trust/devices.toml:5: ca_file: "),
+        (LEAST, "ca_file = 'leaf.pem'", "trust/devices.toml:5: ca_file: "),
+        (LEAST, "ca_file = 'devices.toml'", "trust/devices.toml:5: ca_file: "),
+        (
+            &short,
+            "ca_file = 'ca.pem'\nevidence_life = '3d'",
+            "trust/devices.toml:6: evidence_life: `3d` is longer",
+        ),
+        (&short, "ca_file = 'ca.pem'", "trust/devices.toml:1: evidence_life: `7d` is longer than `2d`"),
+    ] {
+        let all = told(load(main, more));
+        assert!(all.len() == 1 && all[0].starts_with(expected), "{expected}: {all:#?}");
+    }
+}
 
 #[test]
 fn profiles_and_policies_are_told_by_line() {

@@ -1,0 +1,212 @@
+//! Certificates of foreign authorities as evidence, each with a proof of its key (RFC 5280; schemes of RFC 8446
+//! section 4.2.3).
+//!
+//! Order: size, form, dates, chain, proof. The chain leads to one of the authorities that trust rules name and to
+//! nothing else. The certificate is known by what its authority signed, never by the signature, which has
+//! other forms that verify too. Nothing of a certificate is put into a refusal but its issuer's name.
+
+mod authority;
+mod claims;
+mod name;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use mayfly_attest::{Attestor, Authority, Challenge, Evidence, Judged, Verified, X509Proof};
+use mayfly_domain::text::shown;
+use mayfly_domain::{Reason, Refusal, UnixMillis, defaults};
+use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, ring};
+
+pub use authority::{UnfitAuthority, read_authority};
+use claims::Leaf;
+
+/// The kind of attestation.
+pub const KIND: &str = "x509";
+
+/// The most certificates of one chain, the leaf included.
+pub const CHAIN_MAX: usize = 4;
+/// The most octets of a chain and its proof.
+pub const OCTETS_MAX: usize = 16 * 1024;
+
+/// What the signatures of a chain may be made with.
+const CHAIN_ALGORITHMS: &[&dyn SignatureVerificationAlgorithm] = &[
+    ring::ECDSA_P256_SHA256,
+    ring::ECDSA_P256_SHA384,
+    ring::ECDSA_P384_SHA256,
+    ring::ECDSA_P384_SHA384,
+    ring::ED25519,
+    ring::RSA_PKCS1_2048_8192_SHA256,
+    ring::RSA_PKCS1_2048_8192_SHA384,
+    ring::RSA_PKCS1_2048_8192_SHA512,
+    ring::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+    ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+    ring::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+];
+
+/// What a proof's scheme is verified with: the one algorithm that it names.
+fn proof_algorithm(scheme: u16) -> Option<&'static dyn SignatureVerificationAlgorithm> {
+    Some(match scheme {
+        0x0401 => ring::RSA_PKCS1_2048_8192_SHA256,
+        0x0501 => ring::RSA_PKCS1_2048_8192_SHA384,
+        0x0601 => ring::RSA_PKCS1_2048_8192_SHA512,
+        0x0403 => ring::ECDSA_P256_SHA256,
+        0x0503 => ring::ECDSA_P384_SHA384,
+        0x0804 => ring::RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
+        0x0805 => ring::RSA_PSS_2048_8192_SHA384_LEGACY_KEY,
+        0x0806 => ring::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
+        0x0807 => ring::ED25519,
+        _ => return None,
+    })
+}
+
+/// The authorities, and beside each, in the same order, the form in which chains are built to it.
+#[derive(Debug, Default)]
+struct Trusted {
+    authorities: Vec<Authority>,
+    anchors: Vec<TrustAnchor<'static>>,
+}
+
+/// Verifies certificates of the authorities that trust rules name.
+#[derive(Debug, Default)]
+pub struct X509Attestor {
+    trusted: ArcSwap<Trusted>,
+}
+
+impl X509Attestor {
+    /// Replaces the authorities by those that the rules name. Before the first time there is none.
+    pub fn set_authorities(&self, authorities: Vec<Authority>) {
+        let mut trusted = Trusted::default();
+        for authority in authorities {
+            match authority::anchor(&authority.certificate) {
+                Ok(anchor) => {
+                    trusted.authorities.push(authority);
+                    trusted.anchors.push(anchor);
+                }
+                Err(e) => tracing::error!(authority = authority.name, error = %e, "authority left out"),
+            }
+        }
+        self.trusted.store(Arc::new(trusted));
+    }
+
+    fn judge(
+        &self,
+        proof: &X509Proof,
+        challenge: &Challenge<'_>,
+        now: UnixMillis,
+    ) -> Result<Verified, Refusal> {
+        let der = bounded(proof)?;
+        let trusted = self.trusted.load();
+        if trusted.anchors.is_empty() {
+            return Err(Refusal::new(Reason::IssuerUnknown, "no trust rule names an authority"));
+        }
+        let leaf = Leaf::parse(der)?;
+        leaf.dates(now)?;
+        leaf.fit(challenge.trust_domain)?;
+        let certificate = CertificateDer::from(der);
+        let entity = EndEntityCert::try_from(&certificate).map_err(|e| unchained(e, &leaf))?;
+        let authority = chain(&trusted, &entity, proof, leaf.within(now), now, &leaf)?;
+        prove(&entity, proof, &challenge.x509_input(der))?;
+        leaf.verified(authority.name.clone())
+    }
+}
+
+/// The leaf of a chain that is no longer than the limits.
+fn bounded(proof: &X509Proof) -> Result<&[u8], Refusal> {
+    let too_large =
+        |fact: String| Refusal::new(Reason::TooLarge, "the certificate chain").fact("limit", fact);
+    if proof.chain.len() > CHAIN_MAX {
+        return Err(too_large(format!("{CHAIN_MAX} certificates")));
+    }
+    let octets: usize = proof.chain.iter().map(Vec::len).sum();
+    if octets.saturating_add(proof.signature.len()) > OCTETS_MAX {
+        return Err(too_large(format!("{} KiB", OCTETS_MAX / 1024)));
+    }
+    proof
+        .chain
+        .first()
+        .map(Vec::as_slice)
+        .ok_or_else(|| Refusal::new(Reason::EvidenceMalformed, "no certificate"))
+}
+
+fn chain<'t>(
+    trusted: &'t Trusted,
+    entity: &EndEntityCert<'_>,
+    proof: &X509Proof,
+    at: UnixTime,
+    now: UnixMillis,
+    leaf: &Leaf<'_>,
+) -> Result<&'t Authority, Refusal> {
+    let between: Vec<CertificateDer<'_>> =
+        proof.chain.iter().skip(1).map(|der| CertificateDer::from(der.as_slice())).collect();
+    let usage = KeyUsage::client_auth();
+    let path = entity
+        .verify_for_usage(CHAIN_ALGORITHMS, &trusted.anchors, &between, at, usage, None, None)
+        .map_err(|e| unchained(e, leaf))?;
+    let place = trusted.anchors.iter().position(|anchor| anchor == path.anchor());
+    let authority = place.and_then(|n| trusted.authorities.get(n));
+    let authority = authority.ok_or_else(|| Refusal::from(Reason::Internal))?;
+    if now >= authority.expires.plus(defaults::SKEW_MS) {
+        // Path validation looks at no date of an anchor; the file that the rule names still has an end.
+        let detail = format!("the certificate of the authority `{}` has expired", authority.name);
+        return Err(Refusal::new(Reason::EvidenceChain, detail));
+    }
+    Ok(authority)
+}
+
+fn prove(entity: &EndEntityCert<'_>, proof: &X509Proof, input: &[u8]) -> Result<(), Refusal> {
+    let no = |detail: String| Refusal::new(Reason::EvidenceProof, detail);
+    let algorithm = proof_algorithm(proof.scheme)
+        .ok_or_else(|| no(format!("the scheme {:#06x} is not one that is known", proof.scheme)))?;
+    entity.verify_signature(algorithm, input, &proof.signature).map_err(|e| match e {
+        webpki::Error::InvalidSignatureForPublicKey => {
+            no("another key, call or certificate was signed".into())
+        }
+        other => no(format!("the scheme {:#06x} does not fit the key: {other}", proof.scheme)),
+    })
+}
+
+/// Why a chain does not hold; the issuer's name is the caller's own word.
+fn unchained(error: webpki::Error, leaf: &Leaf<'_>) -> Refusal {
+    use webpki::Error;
+    let reason = match &error {
+        Error::CertExpired { .. } => Reason::EvidenceExpired,
+        Error::CertNotValidYet { .. } => Reason::EvidenceNotYetValid,
+        Error::BadDer
+        | Error::BadDerTime
+        | Error::TrailingData(_)
+        | Error::MalformedExtensions
+        | Error::InvalidSerialNumber
+        | Error::InvalidCertValidity
+        | Error::UnsupportedCertVersion => Reason::EvidenceMalformed,
+        _ => Reason::EvidenceChain,
+    };
+    let issuer = shown(&leaf.issuer());
+    Refusal::new(reason, format!("{error:?}; issuer `{issuer}`")).fact("issuer", issuer)
+}
+
+fn unix_time(at: UnixMillis) -> UnixTime {
+    UnixTime::since_unix_epoch(Duration::from_secs(at.secs()))
+}
+
+#[async_trait]
+impl Attestor for X509Attestor {
+    async fn verify(
+        &self,
+        evidence: &Evidence,
+        challenge: &Challenge<'_>,
+        now: UnixMillis,
+    ) -> Result<Judged, Refusal> {
+        match evidence {
+            Evidence::X509(proof) => self.judge(proof, challenge, now).map(Judged::Foreign),
+            Evidence::Oidc(_) | Evidence::Join(_) | Evidence::Mtls(_) => {
+                Err(Refusal::new(Reason::EvidenceMalformed, "not a certificate with its proof"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
