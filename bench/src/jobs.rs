@@ -87,7 +87,7 @@ impl Jobs {
         })
     }
 
-    /// Job `n` of a team, whose person is `user:{person}`, with a new token that its first mint has bound.
+    /// Job `n` of a team, whose person is `user:gh-{person}`, with a new token that its first mint has bound.
     pub(crate) async fn minter(
         &self,
         channel: &Channel,

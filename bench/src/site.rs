@@ -150,7 +150,7 @@ fn rule(name: &str, organisation: &str, team: &str) -> String {
         "name        = {name:?}
 preset      = \"github-actions\"
 spiffe_id   = \"/ci/{name}/{{repository_id}}\"
-owners      = [\"team:{team}\", \"user:{{actor_id}}\"]
+owners      = [\"team:{team}\", \"user:gh-{{actor_id}}\"]
 environment = \"production\"
 review_by   = 2099-01-01
 

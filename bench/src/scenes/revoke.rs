@@ -43,7 +43,7 @@ pub(super) async fn acknowledgements(
     let mut all = times()?;
     let mut last = String::new();
     for n in 0..REVOCATIONS {
-        let request = of_owner(&format!("user:{}", 1_000 + n % PERSONS));
+        let request = of_owner(&format!("user:gh-{}", 1_000 + n % PERSONS));
         let sent = Instant::now();
         last = operator.revoke(request).await?.revocation;
         all.saturating_record(nanos(sent.elapsed()));

@@ -121,7 +121,7 @@ async fn run(mut site: Site) {
     for n in 0..OWNERS {
         let job = server.job(&site, &load_spec(&n.to_string(), &n.to_string())).await;
         owners.push(Owner {
-            name: format!("user:{n}"),
+            name: format!("user:gh-{n}"),
             job: RwLock::new(job),
             evidence: RwLock::new((0, String::new())),
             dead_to: Mutex::new(None),

@@ -101,19 +101,19 @@ async fn run(audit: PathBuf, spoil: impl Fn(), mend: impl Fn()) {
     assert_eq!(status().await.audit_state, "deferring");
     assert_eq!(acceptor.lease(&kept).await, Ok(()), "checks go on");
 
-    let mut revoked = alice.revoke(owner("user:1"), true).await.unwrap();
+    let mut revoked = alice.revoke(owner("user:gh-1"), true).await.unwrap();
     for _ in 0..20 {
         if revoked.audit == "deferred" {
             break;
         }
-        revoked = alice.revoke(owner("user:1"), true).await.unwrap();
+        revoked = alice.revoke(owner("user:gh-1"), true).await.unwrap();
     }
     assert_eq!(revoked.audit, "deferred");
     assert!(acceptor.lease(&kept).await.is_err());
     assert_eq!(done.complete().await.unwrap().audit, "deferred");
     let lifted = alice
         .client
-        .lift_block(pb::LiftBlockRequest { subject: Some(owner("user:1")), reason: "test".into() });
+        .lift_block(pb::LiftBlockRequest { subject: Some(owner("user:gh-1")), reason: "test".into() });
     assert_eq!(lifted.await.unwrap().audit, "deferred");
     assert!(status().await.audit_deferred >= 3);
     assert!(!text(&audit).contains(&revoked.revocation));

@@ -88,7 +88,7 @@ async fn run(site: Site) {
         let evidence = job.evidence();
         let first = job.mint_with(&evidence, "load", "use:load", 0).await.unwrap();
         handed_out.lock().await.insert((n, 0), vec![first.lease]);
-        owners.push(Owner { name: format!("user:{n}"), job, round: RwLock::new((0, evidence)) });
+        owners.push(Owner { name: format!("user:gh-{n}"), job, round: RwLock::new((0, evidence)) });
     }
     let race = Arc::new(Race {
         owners,

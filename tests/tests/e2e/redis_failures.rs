@@ -49,7 +49,7 @@ async fn a_dead_redis_is_unavailable_and_a_living_one_is_found_again() {
     assert_eq!(refused(job.mint("load", "use:load").await), "STORE_UNAVAILABLE");
     assert_eq!(acceptor.lease(&lease).await.unwrap_err(), "STORE_UNAVAILABLE");
     let impatient = alice.client.clone().patience(std::time::Duration::from_secs(2));
-    let what = Some(pb::revoke_request::What::Subject(owner("user:1")));
+    let what = Some(pb::revoke_request::What::Subject(owner("user:gh-1")));
     let revoke = pb::RevokeRequest { what, reason: "test".to_owned(), ..Default::default() };
     let no = refused(impatient.revoke(revoke).await);
     assert!(["STORE_UNAVAILABLE", "DEADLINE"].contains(&no.as_str()), "{no}");
@@ -73,7 +73,7 @@ async fn a_redis_that_stops_in_the_middle_hands_out_nothing_and_forgets_nothing(
     let evidence = job.evidence();
     let lease = job.mint_with(&evidence, "load", "use:load", 0).await.unwrap().lease;
     let impatient = alice.client.clone().patience(std::time::Duration::from_secs(2));
-    let what = Some(pb::revoke_request::What::Subject(owner("user:1")));
+    let what = Some(pb::revoke_request::What::Subject(owner("user:gh-1")));
     let revoke = pb::RevokeRequest { what, reason: "test".to_owned(), ..Default::default() };
 
     redis.freeze();
@@ -123,7 +123,7 @@ async fn a_flushed_redis_keeps_keys_and_blocks_and_no_credential() {
     let blocked = node.job(&site, &load_spec("2", "2")).await;
     let minted = job.mint("load", "use:load").await.unwrap();
     blocked.mint("load", "use:load").await.unwrap();
-    alice.revoke(owner("user:2"), true).await.unwrap();
+    alice.revoke(owner("user:gh-2"), true).await.unwrap();
     let (old, keys) = (generation(&node), node.broker.keys().jwks().to_vec());
 
     redis.flushall();
@@ -159,7 +159,7 @@ async fn a_redis_that_went_back_in_time_begins_a_new_generation() {
     let kept = tempfile::tempdir().unwrap();
     copy(&files, kept.path());
 
-    alice.revoke(owner("user:2"), true).await.unwrap();
+    alice.revoke(owner("user:gh-2"), true).await.unwrap();
     assert!(acceptor.lease(&dead).await.is_err());
     let old = generation(&node);
     redis.kill9();

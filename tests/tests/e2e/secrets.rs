@@ -86,7 +86,7 @@ async fn no_secret_of_a_run_is_in_logs_audit_errors_metrics_or_redis() {
             errors.push(format!("{:?}", answer.unwrap_err().code));
         }
         if n == 2 {
-            alice.revoke(owner("user:1"), false).await.unwrap();
+            alice.revoke(owner("user:gh-1"), false).await.unwrap();
             let late = job.mint_with(&evidence, "load", "use:load", 0).await.unwrap_err();
             errors.push(format!("{late:?}"));
         }

@@ -30,7 +30,7 @@ async fn what_one_broker_mints_the_other_checks_lists_and_revokes() {
     let minted = job.mint_with(&evidence, "load", "use:load", 0).await.unwrap();
     assert_eq!(at_two.token(&minted.credential, job.proof(&minted.credential)).await, Ok(()));
     assert_eq!(at_one.token(&minted.credential, job.proof(&minted.credential)).await, Ok(()));
-    let listed = alice.leases(Some(owner("user:1"))).await;
+    let listed = alice.leases(Some(owner("user:gh-1"))).await;
     assert_eq!(listed.iter().map(|lease| &lease.id).collect::<Vec<_>>(), [&minted.lease]);
 
     // A nonce is any broker's, and used up at all of them.
@@ -47,7 +47,7 @@ async fn what_one_broker_mints_the_other_checks_lists_and_revokes() {
     let replay = job.rpc.clone().mint(envelope).await.unwrap_err();
     assert_eq!(mayfly_client::Failure::from(replay).code, "NONCE_USED");
 
-    alice.revoke(owner("user:1"), false).await.unwrap();
+    alice.revoke(owner("user:gh-1"), false).await.unwrap();
     for lease in [&minted.lease, &second.lease] {
         assert_eq!(at_one.lease(lease).await.unwrap_err(), "LEASE_REVOKED");
         assert_eq!(at_two.lease(lease).await.unwrap_err(), "LEASE_REVOKED");
@@ -57,9 +57,9 @@ async fn what_one_broker_mints_the_other_checks_lists_and_revokes() {
     let fresh = job.mint("load", "use:load").await.unwrap();
     assert_eq!(at_two.lease(&fresh.lease).await, Ok(()));
 
-    alice.revoke(owner("user:1"), true).await.unwrap();
+    alice.revoke(owner("user:gh-1"), true).await.unwrap();
     assert_eq!(refused(job.mint("load", "use:load").await), "BLOCKED");
-    let lift = pb::LiftBlockRequest { subject: Some(owner("user:1")), reason: "test".to_owned() };
+    let lift = pb::LiftBlockRequest { subject: Some(owner("user:gh-1")), reason: "test".to_owned() };
     alice.at(&one).await.lift_block(lift).await.unwrap();
     job.go_to(&two.target(None)).await;
     let last = job.mint("load", "use:load").await.unwrap();

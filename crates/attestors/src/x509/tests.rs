@@ -196,7 +196,8 @@ fn what_must_not_be_evidence() {
         let oid = &[2, 25, 1_946_157_831];
         p.custom_extensions = vec![rcgen::CustomExtension::from_oid_content(oid, vec![5, 0])];
     };
-    let table: &[(&str, fn(&mut CertificateParams))] = &[
+    type Change = fn(&mut CertificateParams);
+    let table: &[(&str, Change)] = &[
         ("an authority's certificate", |p| p.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained)),
         ("a server's certificate", |p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]),
         ("a key for agreement alone", |p| p.key_usages = vec![KeyUsagePurpose::KeyAgreement]),

@@ -50,7 +50,7 @@ pub(super) fn rules() -> RuleSet {
         name: "payments-deploy".into(),
         preset: Some("github-actions".into()),
         spiffe_id: "/ci/payments/deploy".into(),
-        owners: vec!["team:payments".into(), "user:{actor_id}".into()],
+        owners: vec!["team:payments".into(), "user:gh-{actor_id}".into()],
         environment: Some("production".into()),
         matches: payments,
         task: RawTask {
@@ -66,7 +66,7 @@ pub(super) fn rules() -> RuleSet {
         name: name.into(),
         preset: Some("gitlab".into()),
         spiffe_id: format!("/ci/billing/{name}"),
-        owners: vec!["team:billing".into(), "user:{user_id}".into()],
+        owners: vec!["team:billing".into(), "user:gl-{user_id}".into()],
         matches: exact(&[
             ("namespace_id", "72"),
             ("project_id", project),

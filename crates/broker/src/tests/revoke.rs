@@ -14,7 +14,7 @@ fn dimensions() -> Vec<Subject> {
     vec![
         Subject::Workload(SpiffeId::parse("spiffe://acme.internal/ci/payments/deploy").unwrap()),
         owner("team:payments"),
-        owner("user:1001"),
+        owner("user:gh-1001"),
         Subject::Task("gh-1-1".parse().unwrap()),
         Subject::Profile(ProfileName::parse("payments-deploy").unwrap()),
         Subject::Integration(IntegrationName::parse("k8s-prod").unwrap()),
@@ -110,7 +110,7 @@ async fn a_name_that_nothing_knows_is_refused_with_the_nearest() {
     node.mint(&worker, &site.token(&worker), deploy()).await.unwrap();
     let cases = [
         (owner("team:paymants"), "team:payments"),
-        (owner("user:1002"), "user:1001"),
+        (owner("user:gh-1002"), "user:gh-1001"),
         (Subject::Profile(ProfileName::parse("payment-deploy").unwrap()), "payments-deploy"),
         (Subject::Integration(IntegrationName::parse("k8s-prd").unwrap()), "k8s-prod"),
         (Subject::Everything("evil.internal".parse().unwrap()), "acme.internal"),
@@ -123,7 +123,7 @@ async fn a_name_that_nothing_knows_is_refused_with_the_nearest() {
         let shown = refused.facts.iter().find(|(name, _)| *name == "nearest").unwrap();
         assert!(shown.1.contains(nearest), "{named}: {shown:?}");
     }
-    for known in [owner("team:billing"), owner("user:1001"), owner("team:platform")] {
+    for known in [owner("team:billing"), owner("user:gh-1001"), owner("team:platform")] {
         node.broker.revoke(&node.call(), &alice, subject(known), text("x"), None, false).await.unwrap();
     }
     assert!(node.revoke(&alice, owner("team:nobody")).await.fence.is_some(), "where it is forced");

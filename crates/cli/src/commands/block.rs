@@ -22,7 +22,7 @@ pub(crate) enum Block {
 
 /// Set a block; what is live stays live (`mayfly revoke --block` ends it too)
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  mayfly block set --owner user:9932 --for 8h --reason \"on leave\"")]
+#[command(after_help = "Example:\n  mayfly block set --owner user:gh-9932 --for 8h --reason \"on leave\"")]
 pub(crate) struct Set {
     #[command(flatten)]
     subject: SubjectArgs,

@@ -104,7 +104,7 @@ async fn what_belongs_to_another_workload_is_out_of_reach() {
     // Claims that would climb out of their place are escaped.
     let climber = ground.node.job(&ground.site, &load_spec("3", "../../mayfly/operator/alice}")).await;
     let climbed = climber.mint("load", "use:load").await.unwrap();
-    let lease = ground.alice.leases(Some(owner("user:3"))).await.remove(0);
+    let lease = ground.alice.leases(Some(owner("user:gh-3"))).await.remove(0);
     assert_eq!(lease.id, climbed.lease);
     assert!(lease.workload.starts_with("spiffe://acme.internal/ci/load/"), "{}", lease.workload);
     assert_eq!(lease.workload.matches('/').count(), 5, "{}", lease.workload);

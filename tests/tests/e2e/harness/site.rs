@@ -28,7 +28,7 @@ const LOAD: &[(&str, &str)] = &[
 name      = "load"
 preset    = "github-actions"
 spiffe_id = "/ci/load/{run_id}"
-owners    = ["team:load", "user:{actor_id}"]
+owners    = ["team:load", "user:gh-{actor_id}"]
 review_by = 2027-05-01
 [match]
 repository_owner_id = "481516"
@@ -79,7 +79,7 @@ permit (
 name      = "load-of-others"
 preset    = "github-actions"
 spiffe_id = "/ci/others/{run_id}"
-owners    = ["team:load", "user:{actor_id}"]
+owners    = ["team:load", "user:gh-{actor_id}"]
 review_by = 2027-05-01
 [match]
 repository_owner_id = "481516"
