@@ -11,6 +11,17 @@ use tonic_types::StatusExt as _;
 
 use crate::channel::Unconnected;
 
+/// What a broker's TLS says of a certificate that it does not accept.
+const ALERTS: [&str; 7] = [
+    "alert: BadCertificate",
+    "alert: UnsupportedCertificate",
+    "alert: CertificateRevoked",
+    "alert: CertificateExpired",
+    "alert: CertificateUnknown",
+    "alert: UnknownCA",
+    "alert: AccessDenied",
+];
+
 /// The domain of Mayfly's `google.rpc.ErrorInfo`.
 pub const ERROR_DOMAIN: &str = "mayfly";
 /// The metadata key of the request id.
@@ -170,11 +181,13 @@ impl From<Status> for Failure {
         }
         let detail = clean(status.message(), 256);
         match status.code() {
-            // The connection broke, most often because the broker refused the certificate of this side.
             Code::Unknown if status.source().is_some_and(|e| e.is::<tonic::transport::Error>()) => {
-                let why = deepest(&status);
-                Self::of(Reason::BrokerUnreachable)
-                    .fact("detail", why.map(ToString::to_string).unwrap_or(detail))
+                let why = deepest(&status).map(ToString::to_string).unwrap_or(detail);
+                // TLS 1.3 tells a client only after the handshake that its certificate was refused, and the
+                // transport keeps of that alert (RFC 8446, section 6.2) nothing but its text.
+                let refused = ALERTS.iter().any(|alert| why.contains(alert));
+                let reason = if refused { Reason::CertificateNotAllowed } else { Reason::BrokerUnreachable };
+                Self::of(reason).fact("detail", why)
             }
             Code::Unavailable => Self::of(Reason::BrokerUnreachable).fact("detail", detail),
             // A deadline that passed on this side is reported by the transport as a cancellation.

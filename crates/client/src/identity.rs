@@ -149,20 +149,25 @@ impl X509Identity {
         let (events, _) = broadcast::channel(EVENTS);
         let (state, shown) = watch::channel(State::Live(Arc::clone(&svid)));
         let (bundle, verifies) = watch::channel(Arc::clone(&svid.bundle));
-        tokio::spawn(follow::follow(line.clone(), bundle));
         let wake = Arc::new(Wake::default());
         let keeper = Keeper {
             issuer,
             clock: Arc::clone(&clock),
             state: state.clone(),
+            bundle: bundle.clone(),
             events: events.clone(),
             wake: Arc::clone(&wake),
             fell_back: false,
         };
+        tokio::spawn(follow::follow(line.clone(), bundle));
+        let stopping = Arc::clone(&wake);
         tokio::spawn(async move {
             tokio::select! {
                 () = state.closed() => {}
                 () = keeper.run(svid) => {}
+                () = stopping.stopped() => {
+                    state.send_replace(State::Ended(Failure::of(Reason::LeaseEnded)));
+                }
             }
         });
         Ok(Self { target, line, clock, wake, state: shown, bundle: verifies, events })
@@ -221,13 +226,19 @@ impl X509Identity {
         Ok(WorkloadClient::over(line, source, Arc::clone(&svid.key), Arc::clone(&self.clock)))
     }
 
-    /// Ends the lease, and with it the certificate and everything that descends from it.
+    /// Ends the lease, and with it the certificate and everything that descends from it. Whatever was made from the
+    /// identity presents nothing from then on.
     ///
     /// # Errors
     /// The refusal; the identity is over all the same.
     pub async fn release(self) -> Result<(), Failure> {
-        let Some(svid) = self.svid() else { return Ok(()) };
-        self.client().await?.release(Some(svid.lease)).await.map(|_| ())
+        let client = self.client().await;
+        let lease = self.svid().map(|svid| svid.lease);
+        self.wake.stop();
+        match lease {
+            Some(lease) => client?.release(Some(lease)).await.map(|_| ()),
+            None => Ok(()),
+        }
     }
 
     /// What presents the newest certificate, to servers and to clients.

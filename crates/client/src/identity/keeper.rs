@@ -14,6 +14,7 @@ use super::plan::{Plan, chance};
 use super::verdict::{self, Verdict};
 use super::wake::Wake;
 use super::{Event, State};
+use crate::bundle::Bundle;
 use crate::failure::Failure;
 use crate::svid::Svid;
 
@@ -39,6 +40,7 @@ pub(super) struct Keeper<I> {
     pub(super) issuer: I,
     pub(super) clock: SharedClock,
     pub(super) state: watch::Sender<State>,
+    pub(super) bundle: watch::Sender<Arc<Bundle>>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) wake: Arc<Wake>,
     /// Whether [`Event::FellBack`] was said for what goes on now.
@@ -178,6 +180,14 @@ impl<I: Issuer> Keeper<I> {
     fn take(&mut self, svid: Svid, event: fn(Arc<Svid>) -> Event) -> Arc<Svid> {
         let svid = Arc::new(svid);
         self.fell_back = false;
+        // The stream of the bundle may be broken just now.
+        self.bundle.send_if_modified(|held| {
+            let newer = svid.bundle.version > held.version;
+            if newer {
+                *held = Arc::clone(&svid.bundle);
+            }
+            newer
+        });
         self.state.send_replace(State::Live(Arc::clone(&svid)));
         self.say(event(Arc::clone(&svid)));
         svid

@@ -101,7 +101,8 @@ fn keep(life_s: i64, budget_s: u32, may_change: bool, script: Vec<Option<Failure
     let (state, shown) = watch::channel(State::Live(Arc::clone(&first)));
     let (events, heard) = broadcast::channel(64);
     let wake = Arc::new(Wake::default());
-    let keeper = Keeper { issuer, clock, state, events, wake: Arc::clone(&wake), fell_back: false };
+    let bundle = watch::channel(Arc::clone(&first.bundle)).0;
+    let keeper = Keeper { issuer, clock, state, bundle, events, wake: Arc::clone(&wake), fell_back: false };
     let polls = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&polls);
     let mut running = Box::pin(keeper.run(first));
@@ -356,10 +357,25 @@ async fn a_live_certificate_is_evidence_and_ends_with_its_release() {
         scopes: mayfly_domain::Scopes::default(),
     };
     identity.client().await.unwrap().mint(&child).await.unwrap();
-    let state = identity.state();
+    // Something that was made from it lives on; it must not bring another certificate.
+    let mut state = identity.state();
     identity.release().await.unwrap();
     assert_eq!(world.broker.script().calls.last().unwrap().0, mayfly_proto::rpc::RELEASE);
-    drop(state);
+    let ended = state.wait_for(|s| s.svid().is_none()).await.unwrap().clone();
+    assert!(matches!(ended, State::Ended(why) if why.is(Reason::LeaseEnded)));
+    assert!(state.changed().await.is_err(), "nobody keeps it any more");
+}
+
+#[tokio::test]
+async fn a_ca_that_was_withdrawn_is_refused_in_the_handshake_and_first_evidence_follows() {
+    let world = World::new().await;
+    let identity = start(&world, Source::File(world.token.clone())).await;
+    let (mut events, first) = (identity.events(), identity.svid().unwrap());
+    world.broker.withdraw_ca();
+    identity.renew_now();
+    assert!(matches!(events.recv().await, Ok(Event::FellBack(_))));
+    let Ok(Event::Issued(svid)) = events.recv().await else { unreachable!("another lease") };
+    assert_ne!(svid.lease, first.lease);
 }
 
 #[tokio::test]

@@ -38,10 +38,6 @@ pub(super) fn renewal(failed: &Failure) -> Verdict {
             | Reason::CertificateNotAllowed
             | Reason::CertificateRequired,
         ) => Verdict::Outgrown,
-        // A CA that was withdrawn is refused in the handshake, before anybody could say a reason.
-        Some(Reason::BrokerUnreachable) if failed.facts.iter().any(|(_, v)| v.contains("fatal alert")) => {
-            Verdict::Outgrown
-        }
         _ => Verdict::Again,
     }
 }
@@ -73,6 +69,8 @@ mod tests {
             (Reason::LeaseRevoked, Verdict::Revoked),
             (Reason::SignerWithdrawn, Verdict::Dead),
             (Reason::LineageEnded, Verdict::Outgrown),
+            // What a broker says by TLS: a CA that was withdrawn, or a certificate that is over there.
+            (Reason::CertificateNotAllowed, Verdict::Outgrown),
             (Reason::StoreUnavailable, Verdict::Again),
             (Reason::BrokerUnreachable, Verdict::Again),
             (Reason::Blocked, Verdict::Again),
@@ -80,8 +78,6 @@ mod tests {
         ] {
             assert_eq!(renewal(&Failure::of(reason)), verdict, "{reason}");
         }
-        let alert = Failure::of(Reason::BrokerUnreachable).fact("detail", "received fatal alert: UnknownCA");
-        assert_eq!(renewal(&alert), Verdict::Outgrown);
         assert!(spent(&Failure::of(Reason::EvidenceUsed)) && !spent(&Failure::of(Reason::Blocked)));
     }
 }

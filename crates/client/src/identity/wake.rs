@@ -11,11 +11,12 @@ pub(crate) struct Wake {
     bell: Notify,
     /// The wall time from which a use rings; far away while the keeper is awake.
     due: AtomicU64,
+    over: Notify,
 }
 
 impl Default for Wake {
     fn default() -> Self {
-        Self { bell: Notify::new(), due: AtomicU64::new(u64::MAX) }
+        Self { bell: Notify::new(), due: AtomicU64::new(u64::MAX), over: Notify::new() }
     }
 }
 
@@ -31,6 +32,15 @@ impl Wake {
             self.disarm();
             self.call();
         }
+    }
+
+    /// Ends the keeper.
+    pub(super) fn stop(&self) {
+        self.over.notify_one();
+    }
+
+    pub(super) async fn stopped(&self) {
+        self.over.notified().await;
     }
 
     pub(super) fn arm(&self, due: Option<UnixMillis>) {
