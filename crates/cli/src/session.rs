@@ -55,9 +55,10 @@ impl Session {
 
     /// A client with this machine's evidence and the task's key.
     pub(crate) async fn workload(&self, args: &EvidenceArgs) -> Result<WorkloadClient, Failure> {
-        let source = Source::discover(args.evidence_file.as_deref(), &self.env)?;
+        let target = self.target()?;
+        let source = Source::at(&target, args.evidence_file.as_deref(), &self.env)?;
         let home = KeyHome::find(&self.env)?;
-        let client = WorkloadClient::connect(&self.target()?, source, &home, self.clock.clone()).await?;
+        let client = WorkloadClient::connect(&target, source, &home, self.clock.clone()).await?;
         Ok(client.patience(self.patience))
     }
 }

@@ -1,7 +1,8 @@
 //! Evidence found by itself, in a stated order.
 //!
 //! 1. a live Mayfly certificate that this process holds: [`X509Identity::client`](crate::X509Identity::client);
-//! 2. a file that is named by the caller;
+//! 2. a file that is named by the caller; then a workload's certificate in the context ([`Source::at`]), such as
+//!    `mayfly exec` gives to its child;
 //! 3. the file that `MAYFLY_EVIDENCE_FILE` names;
 //! 4. GitHub Actions: `ACTIONS_ID_TOKEN_REQUEST_URL` and `ACTIONS_ID_TOKEN_REQUEST_TOKEN`;
 //! 5. `MAYFLY_ID_TOKEN`: GitLab's `id_tokens:`;
@@ -18,10 +19,14 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use mayfly_domain::{Reason, Refusal, Secret, SpiffeId, Thumbprint, TrustDomain, defaults};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use url::Url;
 
+use crate::context::Target;
 use crate::env::Env;
 use crate::keys::KeyScope;
+use crate::mtls::peer_id;
 
 mod foreign;
 mod github;
@@ -67,6 +72,19 @@ pub enum Source {
 }
 
 impl Source {
+    /// Finds the source for calls to this broker, `file` being the one that the caller names: where the context has
+    /// a live certificate of a workload, that is evidence over its own connection.
+    ///
+    /// # Errors
+    /// As [`Source::discover`].
+    pub fn at(target: &Target, file: Option<&Path>, env: &Env) -> Result<Self, Refusal> {
+        let held = || target.identity.as_ref().and_then(|(certificate, _)| workload_of(certificate));
+        match file {
+            None => held().map_or_else(|| Self::discover(None, env), |id| Ok(Self::Live(id))),
+            named => Self::discover(named, env),
+        }
+    }
+
     /// Finds the source, in the order above, `file` being the one that the caller names.
     ///
     /// # Errors
@@ -167,6 +185,12 @@ impl Source {
             Self::GitHub(_) => Err(Refusal::new(Reason::Internal, "a token service is asked, not read")),
         }
     }
+}
+
+/// Whose certificate a PEM file holds, where that is a workload's.
+fn workload_of(certificate: &Path) -> Option<SpiffeId> {
+    let leaf = CertificateDer::from_pem_file(certificate).ok()?;
+    peer_id(&leaf).filter(|id| !id.is_reserved())
 }
 
 /// The audience of a token that is made for one key at one trust domain.

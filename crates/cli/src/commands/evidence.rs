@@ -1,7 +1,7 @@
 //! `mayfly evidence`: what this machine can show of itself. The token itself is never shown.
 
 use clap::Subcommand;
-use mayfly_client::{Failure, KeyHome, Source, evidence, workload};
+use mayfly_client::{Failure, KeyHome, Source, Target, evidence, workload};
 use mayfly_domain::{TrustDomain, UnixMillis};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -52,19 +52,19 @@ impl View for Shown {
 }
 
 /// The trust domain that the context names, else the one that its broker says.
-async fn trust_domain(session: &Session) -> Result<TrustDomain, Failure> {
-    let target = session.target()?;
-    match target.trust_domain {
-        Some(known) => Ok(known),
-        None => workload::trust_domain(&target).await,
+async fn trust_domain(target: &Target) -> Result<TrustDomain, Failure> {
+    match &target.trust_domain {
+        Some(known) => Ok(known.clone()),
+        None => workload::trust_domain(target).await,
     }
 }
 
 impl Evidence {
     pub(crate) async fn run(self, session: &Session) -> Outcome {
         let Self::Show(args) = self;
-        let source = Source::discover(args.evidence_file.as_deref(), &session.env)?;
-        let trust_domain = trust_domain(session).await?;
+        let target = session.target()?;
+        let source = Source::at(&target, args.evidence_file.as_deref(), &session.env)?;
+        let trust_domain = trust_domain(&target).await?;
         let key = KeyHome::find(&session.env)?.key(&source.scope(&trust_domain)?)?;
         let key = key.public().thumbprint();
         let evidence = source.fetch(&trust_domain, &key).await?;

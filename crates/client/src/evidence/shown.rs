@@ -81,7 +81,8 @@ impl Evidence {
     pub fn scope(&self, trust_domain: &TrustDomain) -> KeyScope {
         let (issuer, task) = match &self.kind {
             Kind::Join(token) => ("join token".to_owned(), format!("{:?}", token.hash())),
-            Kind::Oidc(_) | Kind::X509(_) | Kind::Live => {
+            Kind::Live => ("live certificate".to_owned(), self.claim("sub").unwrap_or_default()),
+            Kind::Oidc(_) | Kind::X509(_) => {
                 let task = ["sub", "run_id", "run_attempt", "job_id"]
                     .map(|name| self.claim(name).unwrap_or_default())
                     .join("\n");

@@ -182,3 +182,22 @@ fn a_join_token_is_known_by_its_text_and_never_shown() {
     let refused = Evidence::peek(mistyped).unwrap_err();
     assert_eq!(refused.reason, Reason::EvidenceMalformed);
 }
+
+#[test]
+fn a_workloads_certificate_in_the_context_is_evidence_and_an_operators_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, ca) = (dir.path().join("tls.crt"), crate::fixture::Ca::new());
+    let mut target = crate::fixture::broker::target(1, &ca.issuing);
+    target.identity = Some((certificate.clone(), dir.path().join("tls.key")));
+    let env = Env::of([("MAYFLY_ID_TOKEN", "secret")]);
+    for (uri, live) in
+        [("spiffe://acme.internal/vm/api", true), ("spiffe://acme.internal/mayfly/operator/alice", false)]
+    {
+        let (leaf, _) = ca.leaf(&[uri]);
+        std::fs::write(&certificate, crate::pem::certificates([leaf.as_ref()])).unwrap();
+        let found = Source::at(&target, None, &env).unwrap();
+        assert_eq!(matches!(found, Source::Live(_)), live, "{}", found.describe());
+        let named = Source::at(&target, Some(Path::new("/a")), &env).unwrap();
+        assert_eq!(named.describe(), "the file /a");
+    }
+}
