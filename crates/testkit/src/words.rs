@@ -2,10 +2,11 @@
 
 use mayfly_domain::{
     AcceptorMode, Audience, Binding, Block, CredentialKind, Dimension, EvidenceHash, Generation,
-    GenerationId, IntegrationName, LeaseId, Owner, Owners, ProfileName, Scopes, SignerId, SpiffeId, Subject,
-    TaskId, TaskReason, Thumbprint, TrustDomain, Ttl, UnixMillis, defaults,
+    GenerationId, IntegrationName, LeaseId, Owner, Owners, ProfileName, San, Scopes, SignerId, SpiffeId,
+    Subject, TaskId, TaskReason, Thumbprint, TrustDomain, Ttl, UnixMillis, defaults,
 };
 use mayfly_lease::command::{EndCommand, StartTaskCommand};
+use mayfly_lease::record::X509Body;
 use mayfly_lease::task::TaskBody;
 use mayfly_lease::{
     EvidenceUse, GenerationRecord, JobId, JoinId, JoinRecord, JoinState, LeaseBody, LeaseRecord, MintCommand,
@@ -242,11 +243,17 @@ impl Wish {
             audience: Some(Audience::parse("https://deploy.acme.test").unwrap()),
             scopes: Scopes::default(),
             key: key(self.key),
-            binding: Binding::Dpop,
+            binding: if self.kind == CredentialKind::X509 { Binding::Mtls } else { Binding::Dpop },
             acceptors: AcceptorMode::Online,
             rule: None,
             evidence: self.evidence().map(|e| e.value()),
-            x509: None,
+            x509: (self.kind == CredentialKind::X509).then(|| X509Body {
+                names: vec![San::dns(&format!("w{}.acme.test", self.workload)).unwrap()],
+                client: true,
+                server: true,
+                environment: None,
+                tags: [("repository".to_owned(), "payments".to_owned())].into(),
+            }),
         }
     }
 

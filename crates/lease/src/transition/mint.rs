@@ -36,6 +36,9 @@ pub fn mint<V: View>(view: &V, command: &MintCommand, now: UnixMillis) -> Result
         pairs.extend(
             parent.observation.pairs().iter().filter(|p| !command.subjects.iter().any(|s| s.key() == p.key)),
         );
+        if now >= parent.expires {
+            return Err(No::Expired.into());
+        }
         if !observation_holds(view, &parent.observation, now)? || marked(view, &ancestors, now)?.is_some() {
             return Err(No::AncestorDead.into());
         }

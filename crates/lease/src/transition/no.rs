@@ -61,7 +61,7 @@ pub enum No {
     /// The lease is not confirmed yet.
     #[error("the lease is not active")]
     NotActive,
-    /// The lease's time is up.
+    /// The lease's time is up, or its parent's.
     #[error("the lease has expired")]
     Expired,
     /// The lease has ended; the revocation is told where one ended it.

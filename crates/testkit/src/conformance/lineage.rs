@@ -2,10 +2,11 @@
 
 use mayfly_domain::{CredentialKind, Dimension, LeaseState};
 use mayfly_lease::transition::No;
+use mayfly_lease::{LeaseRecord, RenewCommand};
 
 use super::World;
 use super::world::refusal;
-use crate::words::Wish;
+use crate::words::{self, Wish};
 
 /// Also a grandchild, and also one that has an account.
 pub async fn a_child_dies_with_its_parent_by_id(w: World) {
@@ -57,7 +58,7 @@ pub async fn a_child_ends_no_later_than_its_parent(w: World) {
     let renewed = w.renew(&wish).await.unwrap();
     assert_eq!(renewed.expires, parent.expires);
     w.clock.advance(10_000);
-    assert_eq!(w.mint(&Wish { ttl_s: 60, ..w.wish() }.child_of(&parent)).await, Err(No::WindowOver));
+    assert_eq!(w.mint(&Wish { ttl_s: 60, ..w.wish() }.child_of(&parent)).await, Err(No::Expired));
 }
 
 /// What its parent stands under is blocked for the child too.
@@ -99,4 +100,114 @@ pub async fn a_lineage_is_bounded(w: World) {
     }
     assert!(refused);
     assert_eq!(w.state(last.id).await, Some(LeaseState::Active));
+}
+
+/// A certificate, what was minted with it, and what was minted with that.
+struct Family {
+    parent: Wish,
+    child: Wish,
+    members: Vec<LeaseRecord>,
+}
+
+impl Family {
+    /// Of workload, owner, task, key and token `n`; the children have another profile.
+    async fn of(w: &World, n: u8) -> Self {
+        let parent = w.other(n).kind(CredentialKind::X509);
+        let mut members = vec![w.minted(&parent).await];
+        let of_its_own = |w: &World| Wish { profile: n + 100, ..w.other(n) };
+        let child = of_its_own(w).child_of(&members[0]);
+        members.push(w.minted(&child).await);
+        let certificate = of_its_own(w).kind(CredentialKind::X509).child_of(&members[0]);
+        members.push(w.minted(&certificate).await);
+        let account = of_its_own(w).kind(CredentialKind::Account).child_of(&members[2]);
+        members.push(w.confirmed(&account).await);
+        Self { parent, child, members }
+    }
+
+    /// Nothing of it is accepted, renewed, or has children.
+    async fn is_dead(&self, w: &World, why: &str) {
+        for (n, record) in self.members.iter().enumerate() {
+            assert!(w.check(record.id).await.is_err(), "{why}: check {n}");
+            let child = w.mint(&w.other(self.parent.workload).child_of(record)).await;
+            assert!(child.is_err(), "{why}: child {n}");
+        }
+        for wish in [&self.parent, &self.child] {
+            assert!(w.renew(&Wish { token: None, ..wish.clone() }).await.is_err(), "{why}: renewal");
+        }
+    }
+}
+
+/// By each fence that the parent carries, by its id, by its end: whatever children carry of their own.
+pub async fn a_family_shares_its_parents_fate(w: World) {
+    let spared = Family::of(&w, 1).await;
+    for (n, dimension) in [
+        (2, Dimension::Workload),
+        (3, Dimension::Owner),
+        (4, Dimension::Task),
+        (5, Dimension::Profile),
+        (6, Dimension::Integration),
+        (7, Dimension::Evidence),
+    ] {
+        let family = Family::of(&w, n).await;
+        w.revoke(dimension, n).await;
+        family.is_dead(&w, &dimension.to_string()).await;
+    }
+    let family = Family::of(&w, 8).await;
+    w.revoke_lease(family.members[0].id).await;
+    family.is_dead(&w, "id").await;
+    for (n, record) in spared.members.iter().enumerate() {
+        assert_eq!(w.check(record.id).await.as_ref(), Ok(record), "member {n}");
+    }
+    let swept = w.sweep().await;
+    assert!(spared.members.iter().all(|r| !swept.contains(&r.id)));
+    w.clock.advance(300_000);
+    spared.is_dead(&w, "expiry").await;
+    let family = Family::of(&w, 9).await;
+    w.revoke(Dimension::Everything, 0).await;
+    family.is_dead(&w, "everything").await;
+}
+
+/// However often it was renewed, with whatever key: a child gets what the parent observed first.
+pub async fn a_renewed_parent_hands_on_its_first_observation(w: World) {
+    let wish = Wish { ttl_s: 60, ..w.wish() }.kind(CredentialKind::X509);
+    let first = w.minted(&wish).await;
+    let early = w.minted(&Wish { ttl_s: 60, ..w.wish() }.child_of(&first)).await;
+    w.clock.advance(30_000);
+    let itself =
+        RenewCommand { evidence: None, next: Some(words::key(5)), ..wish.renewal(w.number(), w.now()) };
+    let renewed = w.renew_by(&itself).await.unwrap();
+    assert_eq!(renewed.observation, first.observation);
+    assert_eq!(renewed.body.x509, first.body.x509);
+    let late = w.minted(&Wish { ttl_s: 60, ..w.wish() }.child_of(&renewed)).await;
+    assert_eq!(late.observation, early.observation);
+    assert_eq!((early.expires, late.expires), (first.expires, renewed.expires));
+    w.revoke(Dimension::Profile, 1).await;
+    for record in [&renewed, &early, &late] {
+        assert_eq!(w.check(record.id).await, Err(No::FenceMoved));
+    }
+    let again = RenewCommand { key: words::key(5), body: renewed.body, ..wish.renewal(w.number(), w.now()) };
+    assert_eq!(w.renew_by(&RenewCommand { evidence: None, ..again }).await, Err(No::FenceMoved));
+}
+
+/// Its ancestors stay its ancestors, whatever key it has by now.
+pub async fn a_renewed_child_stays_a_child(w: World) {
+    let parent = w.minted(&w.wish().kind(CredentialKind::X509)).await;
+    let wish = Wish { ttl_s: 60, ..w.wish() }.kind(CredentialKind::X509).child_of(&parent);
+    let child = w.minted(&wish).await;
+    w.clock.advance(30_000);
+    let renewal = RenewCommand { next: Some(words::key(5)), ..wish.renewal(w.number(), w.now()) };
+    let renewed = w.renew_by(&renewal).await.unwrap();
+    assert_eq!(renewed.observation, child.observation);
+    assert_eq!(renewed.observation.ancestors(), [parent.id]);
+    assert_eq!(renewed.renewable_until, parent.expires);
+    let job = w.revoke_lease(parent.id).await.job.unwrap();
+    assert_eq!(w.check(child.id).await, Err(No::Marked(job.id)));
+    let again = RenewCommand {
+        key: words::key(5),
+        next: None,
+        body: renewed.body,
+        spend: words::spend(w.number(), w.now()),
+        ..renewal
+    };
+    assert_eq!(w.renew_by(&again).await, Err(No::Marked(job.id)));
 }

@@ -143,6 +143,9 @@ macro_rules! lease_store_conformance {
                 a_child_ends_no_later_than_its_parent,
                 a_child_stands_under_its_parents_blocks,
                 a_lineage_is_bounded,
+                a_family_shares_its_parents_fate,
+                a_renewed_parent_hands_on_its_first_observation,
+                a_renewed_child_stays_a_child,
             }
             sweeping {
                 a_sweep_ends_what_the_fence_made_dead,
@@ -189,6 +192,7 @@ macro_rules! lease_store_conformance {
             }
             racing {
                 revocations_race_mints,
+                revocations_race_renewals_and_children,
                 one_nonce_mints_once,
                 one_token_binds_one_key,
             }

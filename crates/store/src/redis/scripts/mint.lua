@@ -16,6 +16,7 @@ if late < 255 then return {13, late} end
 
 -- kind: 1 side effect, 2 lineage too deep or wide, 4 has a parent, 8 its generation is another
 if bit.band(kind, 4) ~= 0 then
+  if now >= parent_expires then return {25} end
   if bit.band(kind, 8) ~= 0 then return {21} end
   local parents = ARGV[9]
   for i = 1, #parents, 7 do
