@@ -60,5 +60,5 @@ dist: ## a release archive with its checksum in target/dist
 	$(CARGO) build --locked --release -p mayfly-cli --bin mayfly
 	@sh .ci/dist "$(TARGET)/release/mayfly" "$(VERSION)" "$(HOST)"
 
-install: ## what the tests need and this machine lacks: redis-server, openssl, PyJWT
+install: ## what the tests need and this machine lacks: redis-server, openssl, GnuTLS, PyJWT
 	@sh .ci/install

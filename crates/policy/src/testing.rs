@@ -225,7 +225,8 @@ impl PolicyTest {
         if let Some(expected) = &self.names {
             let mut expected = sans(expected).map_err(|e| format!("`names`: {e}"))?;
             let mut found = answer.names.clone();
-            (expected.sort(), found.sort());
+            expected.sort();
+            found.sort();
             if expected != found {
                 problems.push(format!("expected the names {}, were {}", shown(&expected), shown(&found)));
             }

@@ -1,4 +1,3 @@
-use std::process::Command;
 use std::time::Duration;
 
 use mayfly_domain::{CredentialId, CredentialKind, KeyAlg, PublicKey, Reason, Ttl};
@@ -12,6 +11,8 @@ use crate::keyring::KeyRing;
 use crate::keyset::KeySet;
 use crate::signer::{MemorySigner, Signer as _};
 use crate::testing::{NOW, domain, key_pair, key_set, record, ring};
+
+mod foreign;
 
 fn spki(alg: KeyAlg) -> (Vec<u8>, PublicKey) {
     let (pair, key) = key_pair(alg);
@@ -169,45 +170,4 @@ fn the_authorities_are_in_their_final_form() {
     let other = KeyRing::new(&KeySet::init(&domain(), NOW).unwrap()).unwrap();
     let (issued, _) = staff(&other, CredentialKind::Operator, "operator/alice", KeyAlg::P256);
     verify(ring.root(), issued.chain(), KeyUsage::client_auth(), NOW).unwrap_err();
-}
-
-#[test]
-fn openssl_accepts_what_we_issue() {
-    if Command::new("openssl").arg("version").output().is_err() {
-        return;
-    }
-    let ring = ring();
-    let dir = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: String| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    };
-    let root = write("root.pem", pem(ring.root()));
-    let system = write("system.pem", pem(ring.system_authority().certificate()));
-    let (operator, _) = staff(&ring, CredentialKind::Operator, "operator/alice", KeyAlg::P256);
-    let broker =
-        broker_identity(&ring, "b-1", &[ServerName::parse("localhost")], Ttl::constant(3_600), NOW).unwrap();
-    let verify = |leaf: &CertificateDer<'_>, purpose: &str| {
-        let leaf = write("leaf.pem", pem(leaf));
-        let out = Command::new("openssl")
-            .args(["verify", "-x509_strict", "-purpose", purpose, "-attime", &NOW.secs().to_string()])
-            .arg("-CAfile")
-            .arg(&root)
-            .arg("-untrusted")
-            .arg(&system)
-            .arg(leaf)
-            .output()
-            .unwrap();
-        (out.status.success(), String::from_utf8_lossy(&out.stderr).into_owned())
-    };
-    for (leaf, purpose, good) in [
-        (&operator.chain()[0], "sslclient", true),
-        (&operator.chain()[0], "sslserver", false),
-        (&broker.chain[0], "sslserver", true),
-        (&broker.chain[0], "sslclient", true),
-    ] {
-        let (accepted, said) = verify(leaf, purpose);
-        assert_eq!(accepted, good, "{purpose}: {said}");
-    }
 }

@@ -49,11 +49,11 @@ fn the_examples_load() {
     assert_eq!(redis.url.username.as_deref(), Some("mayfly"));
     assert_eq!(
         loaded.rules.rules().iter().map(|r| r.name().as_str()).collect::<Vec<_>>(),
-        ["billing-report", "payments-deploy"]
+        ["billing-report", "ledger", "payments-deploy"]
     );
     assert_eq!(
         loaded.engine.profiles().map(|p| p.name.as_str()).collect::<Vec<_>>(),
-        ["billing-report", "payments-deploy"]
+        ["billing-report", "ledger-mtls", "payments-deploy"]
     );
     assert_eq!(loaded.engine.lint(), []);
     let now = mayfly_domain::UnixMillis(1_790_000_000_000);

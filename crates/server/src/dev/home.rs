@@ -19,6 +19,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("trust/billing-report.toml", include_str!("../../../../config/trust/billing-report.toml")),
     ("profiles/payments-deploy.toml", include_str!("../../../../config/profiles/payments-deploy.toml")),
     ("profiles/billing-report.toml", include_str!("../../../../config/profiles/billing-report.toml")),
+    ("profiles/ledger-mtls.toml", include_str!("../../../../config/profiles/ledger-mtls.toml")),
+    ("policies/ledger.cedar", include_str!("../../../../config/policies/ledger.cedar")),
     ("policies/payments.cedar", include_str!("../../../../config/policies/payments.cedar")),
     ("policies/billing.cedar", include_str!("../../../../config/policies/billing.cedar")),
     ("policies/operators.cedar", include_str!("../../../../config/policies/operators.cedar")),

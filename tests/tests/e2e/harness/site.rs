@@ -200,7 +200,9 @@ impl Site {
         if let Some(ci) = &self.ci {
             for rule in fs::read_dir(dir.join("trust")).unwrap() {
                 let rule = rule.unwrap().path();
-                let text = format!("issuer = {:?}\n{}", ci.url, fs::read_to_string(&rule).unwrap());
+                let text = fs::read_to_string(&rule).unwrap();
+                let own: String = text.lines().filter(|l| !l.starts_with("issuer")).map(|l| format!("{l}\n")).collect();
+                let text = format!("issuer = {:?}\n{own}", ci.url);
                 fs::write(rule, text).unwrap();
             }
         }
