@@ -7,9 +7,9 @@ use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Subject, TaskId}
 use mayfly_lease::command::{EndCommand, StartTaskCommand};
 use mayfly_lease::store::{BrokerSeen, StoreCounts};
 use mayfly_lease::{
-    Carry, CheckCommand, Checked, GenerationRecord, Job, JobId, JoinId, JoinRecord, LeaseRecord, LeaseStore, ListQuery,
-    MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked, StoreError, Survey, TaskRecord,
-    TaskStarted,
+    Carry, CheckCommand, Checked, GenerationRecord, Job, JobId, JoinId, JoinRecord, LeaseRecord, LeaseStore,
+    ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked, StoreError, Survey,
+    TaskRecord, TaskStarted,
 };
 use parking_lot::Mutex;
 
