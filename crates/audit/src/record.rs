@@ -70,6 +70,8 @@ names!(
         Read "read",
         /// A step of a key rotation.
         Key "key",
+        /// A join token made or withdrawn by an operator.
+        Join "join",
         /// A certificate for an operator.
         OperatorIssue "operator_issue",
         /// A certificate for an acceptor.

@@ -9,14 +9,37 @@ use crate::broker::Broker;
 use crate::call::Call;
 
 impl Broker {
+    /// Attests a workload. A join token mints and is used up; it is evidence for nothing else.
     pub(crate) async fn attest(
         &self,
         call: &Call,
         opened: &Opened,
         evidence: &Evidence,
     ) -> Result<Attested, Refusal> {
-        let attested = self.verifier().attest(opened, evidence, call.peer).await?;
+        if matches!(evidence, Evidence::Join(_)) {
+            let problem = "a join token mints one credential and does nothing else";
+            return Err(Refusal::new(Reason::InputInvalid, problem).fact("problem", problem));
+        }
+        self.attest_to_mint(call, opened, evidence).await
+    }
+
+    /// Attests a workload with evidence of any kind. What a live certificate was signed with must be among the newest
+    /// keys.
+    pub(crate) async fn attest_to_mint(
+        &self,
+        call: &Call,
+        opened: &Opened,
+        evidence: &Evidence,
+    ) -> Result<Attested, Refusal> {
+        let attested = self.verifier().attest(opened, evidence, call.peer).await;
+        let attested = attested.inspect_err(|refusal| self.after_store_refusal(refusal))?;
         self.remembered(attested.facts())?;
+        if let Some(parent) = &attested.facts().parent {
+            let keys = self.keys_since(parent.keys_version).await?;
+            if !parent.signers.iter().all(|signer| keys.knows(signer)) {
+                return Err(Reason::SignerWithdrawn.into());
+            }
+        }
         Ok(attested)
     }
 

@@ -19,6 +19,7 @@ use parking_lot::RwLock;
 use tokio::sync::{Mutex, Notify, watch};
 
 use crate::copy::{Content, SealedCopy};
+use crate::handle::{self, Handles};
 use crate::meter::Meter;
 use crate::recent::RecentAcceptors;
 use crate::settings::Settings;
@@ -75,6 +76,10 @@ pub struct Broker {
     seal: Seal,
     copy: Mutex<SealedCopy>,
     keys: ArcSwap<KeyRing>,
+    /// The same, for whoever waits for another.
+    key_changes: watch::Sender<Arc<KeyRing>>,
+    keys_loading: Mutex<()>,
+    handles: Handles,
     minter: Minter,
     tokens: TokenVerifier,
     replay: ReplayWindow,
@@ -104,8 +109,9 @@ impl Broker {
     /// # Errors
     /// `INTERNAL` where the keys can't be used.
     pub fn new(parts: BrokerParts) -> Result<Self, Refusal> {
-        let ring = key_ring(&parts.keys)?;
+        let ring = Arc::new(key_ring(&parts.keys)?);
         parts.verifier.set_nonce_keys(nonce_keys(&ring)?);
+        let handles = parts.seal.derive(handle::LABEL).map_err(internal)?;
         let started = parts.clock.now();
         Ok(Self {
             minter: Minter::new(parts.settings.issuer.clone()),
@@ -121,7 +127,10 @@ impl Broker {
             reload_errors: ArcSwap::default(),
             seal: parts.seal,
             copy: Mutex::new(parts.copy),
-            keys: ArcSwap::from_pointee(ring),
+            keys: ArcSwap::new(ring.clone()),
+            key_changes: watch::Sender::new(ring),
+            keys_loading: Mutex::new(()),
+            handles: Handles::new(&handles),
             audit: parts.audit,
             meter: parts.meter,
             standing: watch::Sender::new(Standing::Starting),
@@ -148,6 +157,16 @@ impl Broker {
     /// The present keys.
     pub fn keys(&self) -> arc_swap::Guard<Arc<KeyRing>> {
         self.keys.load()
+    }
+
+    /// The present keys, for all that one call does.
+    pub(crate) fn keys_now(&self) -> Arc<KeyRing> {
+        self.keys.load_full()
+    }
+
+    /// The present keys; changes can be awaited.
+    pub fn key_changes(&self) -> watch::Receiver<Arc<KeyRing>> {
+        self.key_changes.subscribe()
     }
 
     /// The audit.
@@ -180,7 +199,7 @@ impl Broker {
     /// # Errors
     /// `INTERNAL` where it can't be derived.
     pub fn local_proof_key(&self) -> Result<SecretBytes, Refusal> {
-        self.seal.derive(LOCAL_PROOF_LABEL).map_err(|e| Refusal::new(Reason::Internal, e.to_string()))
+        self.seal.derive(LOCAL_PROOF_LABEL).map_err(internal)
     }
 
     /// Replaces trust rules, policies, profiles, operators and acceptors.
@@ -244,6 +263,10 @@ impl Broker {
 
     pub(crate) fn leases(&self) -> &Leases {
         &self.leases
+    }
+
+    pub(crate) fn handles(&self) -> &Handles {
+        &self.handles
     }
 
     pub(crate) fn minter(&self) -> &Minter {
@@ -346,21 +369,58 @@ impl Broker {
         error.into()
     }
 
-    /// Serves with the copy's keys where they are newer than the present ones.
-    pub(crate) fn load_keys(&self, content: &Content) -> Result<(), Refusal> {
-        let Some((version, sealed)) = &content.keys else { return Ok(()) };
-        if *version <= self.keys.load().version() {
-            return Ok(());
+    /// The keys, of `version` at least: where the store has newer ones than this broker, they are loaded first. What
+    /// another broker withdrew is so withdrawn here at the next call that asks the store anything.
+    pub(crate) async fn keys_since(&self, version: u64) -> Result<Arc<KeyRing>, Refusal> {
+        let ring = self.keys.load_full();
+        if version <= ring.version() {
+            return Ok(ring);
         }
-        let set =
-            KeySet::open(&self.seal, sealed).map_err(|e| Refusal::new(Reason::Internal, e.to_string()))?;
-        self.serve_with(&set)
+        let _one_loads = self.keys_loading.lock().await;
+        let ring = self.keys.load_full();
+        if version <= ring.version() {
+            return Ok(ring);
+        }
+        self.newest_keys().await
     }
 
-    pub(crate) fn serve_with(&self, set: &KeySet) -> Result<(), Refusal> {
-        let ring = key_ring(set)?;
-        self.verifier.set_nonce_keys(nonce_keys(&ring)?);
-        self.keys.store(Arc::new(ring));
+    /// The keys as the store has them now.
+    pub(crate) async fn newest_keys(&self) -> Result<Arc<KeyRing>, Refusal> {
+        let stored = self.leases.store().keys().await.map_err(|e| self.refused(e))?;
+        if let Some((version, sealed)) = stored {
+            self.open_keys(version, &sealed)?;
+        }
+        Ok(self.keys.load_full())
+    }
+
+    /// Serves with the copy's keys where they are newer than the present ones.
+    pub(crate) fn load_keys(&self, content: &Content) -> Result<(), Refusal> {
+        match &content.keys {
+            Some((version, sealed)) => self.open_keys(*version, sealed),
+            None => Ok(()),
+        }
+    }
+
+    fn open_keys(&self, version: u64, sealed: &[u8]) -> Result<(), Refusal> {
+        if version <= self.keys.load().version() {
+            return Ok(());
+        }
+        self.serve_with(&KeySet::open(&self.seal, sealed).map_err(internal)?)
+    }
+
+    fn serve_with(&self, set: &KeySet) -> Result<(), Refusal> {
+        let ring = Arc::new(key_ring(set)?);
+        let nonces = nonce_keys(&ring)?;
+        // Two may load at once: under this lock the newer ones stay.
+        self.key_changes.send_if_modified(|present| {
+            if ring.version() <= present.version() {
+                return false;
+            }
+            self.verifier.set_nonce_keys(nonces);
+            self.keys.store(ring.clone());
+            *present = ring;
+            true
+        });
         Ok(())
     }
 
@@ -372,7 +432,11 @@ impl Broker {
 }
 
 fn key_ring(set: &KeySet) -> Result<KeyRing, Refusal> {
-    KeyRing::new(set).map_err(|e| Refusal::new(Reason::Internal, e.to_string()))
+    KeyRing::new(set).map_err(internal)
+}
+
+fn internal(e: impl std::fmt::Display) -> Refusal {
+    Refusal::new(Reason::Internal, e.to_string())
 }
 
 fn nonce_keys(ring: &KeyRing) -> Result<NonceKeys, Refusal> {

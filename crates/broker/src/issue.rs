@@ -1,28 +1,52 @@
-//! Minting and renewing tokens.
+//! Minting and renewing credentials of workloads.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_attest::envelope::Opened;
 use mayfly_attest::{AttestedFacts, Evidence};
 use mayfly_audit::{EvidenceKey, Kind, Outcome, Record};
-use mayfly_domain::{EndReason, LeaseId, Reason, Refusal, Ttl};
+use mayfly_domain::{CredentialKind, EndReason, LeaseId, Reason, Refusal, SignerId, Ttl};
+use mayfly_lease::LeaseRecord;
 use mayfly_lease::command::EndCommand;
-use mayfly_lease::proof::Parts;
-use mayfly_lease::{Confirmed, LeaseRecord, Reserved};
-use mayfly_mint::{AccessToken, KeyRing};
+use mayfly_mint::KeyRing;
+use mayfly_mint::x509::csr::Wishes;
 use mayfly_policy::{Claimed, RenewClaim};
 
 use crate::broker::Broker;
 use crate::call::Call;
+use crate::credential::{Issued, Work};
+use crate::own::looking;
 use crate::settings::Settings;
 use crate::standing::Standing;
 
-/// A minted or renewed token, ready to be sent.
-pub type Issued = Parts<AccessToken>;
+/// What a workload asks for anew.
+#[derive(Debug)]
+pub struct MintInput {
+    /// What it claims.
+    pub claimed: Claimed,
+    /// Its certificate request, where it sent one: read already, its key the call's.
+    pub csr: Option<Wishes>,
+}
+
+impl From<Claimed> for MintInput {
+    fn from(claimed: Claimed) -> Self {
+        Self { claimed, csr: None }
+    }
+}
+
+/// What a workload wants renewed.
+#[derive(Debug)]
+pub struct RenewInput {
+    /// The lease.
+    pub lease: LeaseId,
+    /// The next credential's life; none: the profile's default.
+    pub ttl: Option<Ttl>,
+    /// Its certificate request, where it sent one.
+    pub csr: Option<Wishes>,
+}
 
 impl Broker {
-    /// Mints a token: attest, permit, reserve, sign, confirm, audit.
+    /// Mints a credential: attest, permit, reserve, sign, confirm, audit.
     ///
     /// # Errors
     /// A refusal; nothing was minted then. A refused decision is audited too.
@@ -31,12 +55,12 @@ impl Broker {
         call: &Call,
         opened: &Opened,
         evidence: &Evidence,
-        claimed: Claimed,
+        input: MintInput,
     ) -> Result<Issued, Refusal> {
         let timer = self.timer("mint");
         let mut record = self.record(call, Kind::Mint);
-        record.profile = Some(claimed.profile.clone());
-        let outcome = self.mint_audited(call, opened, evidence, claimed, &mut record).await;
+        record.profile = Some(input.claimed.profile.clone());
+        let outcome = self.mint_audited(call, opened, evidence, input, &mut record).await;
         self.settle(timer, record, outcome).await
     }
 
@@ -45,20 +69,31 @@ impl Broker {
         call: &Call,
         opened: &Opened,
         evidence: &Evidence,
-        claimed: Claimed,
+        input: MintInput,
         record: &mut Record,
     ) -> Result<Issued, Refusal> {
         self.serving()?;
-        let attested = self.attest(call, opened, evidence).await?;
+        let attested = self.attest_to_mint(call, opened, evidence).await?;
+        let keys = self.keys_now();
         self.attested(record, attested.facts());
+        let MintInput { claimed, csr } = input;
         // Words of somebody whom no evidence stands for would fill the audit file with whatever they like.
         record.reason_text.clone_from(&claimed.reason);
         let authorized = self.running().engine.mint(attested, claimed)?;
-        record.policies.clone_from(&authorized.grant().decided_by);
-        record.intent = Some(authorized.grant().intent.clone());
-        // Whatever happens to the keys meanwhile: the lease names the key that signs.
-        let keys = Arc::clone(&self.keys());
-        let reserved = match self.leases().reserve(authorized, &self.limits(), keys.signer_id()).await {
+        let grant = authorized.grant();
+        record.policies.clone_from(&grant.decided_by);
+        record.intent = Some(grant.intent.clone());
+        if let Some(wishes) = &csr {
+            let x509 = grant.profile.x509().ok_or(Reason::KindMismatch)?;
+            wishes.fits(&grant.attested.workload, x509.client, x509.server)?;
+        }
+        let work = Work {
+            signer: signer(&keys, grant.profile.kind())?,
+            outage_budget: grant.profile.x509().and_then(|x509| x509.outage_budget),
+            keys,
+            key: opened.key().clone(),
+        };
+        let reserved = match self.leases().reserve(authorized, &self.limits(), work.signer).await {
             Ok(reserved) => reserved,
             Err(refusal) => {
                 self.after_store_refusal(&refusal);
@@ -67,14 +102,14 @@ impl Broker {
         };
         let lease = reserved.record().id;
         record.lease = Some(lease);
-        let issued = self.issue(record, &keys, reserved).await;
+        let issued = self.issue(record, reserved, work).await;
         if issued.is_err() {
             self.abandon(lease).await;
         }
         issued
     }
 
-    /// Renews a token's lease for its own workload, task and key.
+    /// Renews a lease for its own workload, task and key; a certificate that renews itself may change the key.
     ///
     /// # Errors
     /// A refusal; the lease goes on with the credential that it has.
@@ -83,13 +118,12 @@ impl Broker {
         call: &Call,
         opened: &Opened,
         evidence: &Evidence,
-        lease: LeaseId,
-        ttl: Option<Ttl>,
+        input: RenewInput,
     ) -> Result<Issued, Refusal> {
         let timer = self.timer("renew");
         let mut record = self.record(call, Kind::Renew);
-        record.lease = Some(lease);
-        let outcome = self.renew_audited(call, opened, evidence, lease, ttl, &mut record).await;
+        record.lease = Some(input.lease);
+        let outcome = self.renew_audited(call, opened, evidence, input, &mut record).await;
         self.settle(timer, record, outcome).await
     }
 
@@ -98,44 +132,53 @@ impl Broker {
         call: &Call,
         opened: &Opened,
         evidence: &Evidence,
-        lease: LeaseId,
-        ttl: Option<Ttl>,
+        input: RenewInput,
         record: &mut Record,
     ) -> Result<Issued, Refusal> {
         self.serving()?;
-        let attested = self.attest(call, opened, evidence).await?;
+        let RenewInput { lease, ttl, csr } = input;
+        let (attested, looked_at) = looking(self.attest(call, opened, evidence)).await;
+        let attested = attested?;
+        let keys = self.keys_now();
         self.attested(record, attested.facts());
-        let found = self.leases().store().get(lease).await.map_err(|e| self.refused(e))?;
+        let found = match looked_at.filter(|found| found.id == lease) {
+            Some(itself) => Some(itself),
+            None => self.leases().store().get(lease).await.map_err(|e| self.refused(e))?,
+        };
         let found = found.filter(|l| is_own(l, attested.facts())).ok_or(Reason::LeaseNotFound)?;
         let (Some(profile), Some(intent)) = (found.body.profile.clone(), found.body.intent.clone()) else {
             return Err(Reason::LeaseNotFound.into());
         };
         record.profile = Some(profile.clone());
         record.intent = Some(intent.clone());
-        let claim = RenewClaim { profile, intent, scopes: found.body.scopes.clone(), names: Vec::new(), ttl };
+        let names = found.body.x509.as_ref().map(|x509| x509.names.clone()).unwrap_or_default();
+        if let Some(wishes) = &csr {
+            let x509 = found.body.x509.as_ref().ok_or(Reason::KindMismatch)?;
+            wishes.fits(&found.body.workload, x509.client, x509.server)?;
+            // A renewal keeps the names of its lease: a request may leave some unsaid, never add one.
+            if let Some(other) = wishes.names.iter().find(|name| !names.contains(name)) {
+                return Err(Refusal::new(Reason::NameNotAllowed, "the lease's certificate does not have it")
+                    .fact("name", other.to_string()));
+            }
+        }
+        let claim = RenewClaim { profile, intent, scopes: found.body.scopes.clone(), names, ttl };
         let authorized = self.running().engine.renew(attested, &claim)?;
-        record.policies.clone_from(&authorized.grant().decided_by);
-        let keys = Arc::clone(&self.keys());
-        let reserved = match self.leases().renew(authorized, &found, keys.signer_id()).await {
+        let grant = authorized.grant();
+        record.policies.clone_from(&grant.decided_by);
+        let work = Work {
+            signer: signer(&keys, found.body.kind)?,
+            outage_budget: grant.profile.x509().and_then(|x509| x509.outage_budget),
+            keys,
+            key: opened.key().clone(),
+        };
+        let reserved = match self.leases().renew(authorized, &found, work.signer).await {
             Ok(reserved) => reserved,
             Err(refusal) => {
                 self.after_store_refusal(&refusal);
                 return Err(refusal);
             }
         };
-        self.issue(record, &keys, reserved).await
-    }
-
-    /// Makes the credential and confirms its lease.
-    async fn issue(
-        &self,
-        record: &mut Record,
-        keys: &KeyRing,
-        reserved: Reserved,
-    ) -> Result<Issued, Refusal> {
-        let pending = self.minter().token(keys, reserved, self.clock().now())?;
-        let confirmed = self.leases().confirm(pending).await?;
-        self.leave(record, confirmed).await
+        self.issue(record, reserved, work).await
     }
 
     /// Ends a new lease whose credential did not leave.
@@ -144,26 +187,6 @@ impl Broker {
         if let Err(e) = self.leases().store().end(&end).await {
             tracing::error!(lease = %id, error = %e, "a lease whose credential did not leave could not be ended");
         }
-    }
-
-    /// The last step before a credential leaves: its audit record is written. Where it can't be, nothing
-    /// leaves.
-    async fn leave(&self, record: &mut Record, confirmed: Confirmed<AccessToken>) -> Result<Issued, Refusal> {
-        let lease = confirmed.record();
-        record.lease = Some(lease.id);
-        record.counter = Some(lease.counter);
-        record.credential = Some(lease.body.kind);
-        record.expires_ms = Some(lease.expires);
-        record.audience.clone_from(&lease.body.audience);
-        record.scopes = Some(lease.body.scopes.clone());
-        record.task.clone_from(&lease.body.task);
-        if let Some(times) = confirmed.superseded() {
-            self.meter().misuse(true);
-            tracing::warn!(lease = %lease.id, times, "evidence was taken over by another key");
-            record.detail = format!("evidence taken over by another key, {times} of 3");
-        }
-        self.audit().record(record.clone()).await?;
-        Ok(confirmed.into_parts())
     }
 
     /// Counts the decision and audits a refusal. (An allowed one was audited before it left.)
@@ -225,7 +248,7 @@ impl Broker {
             .map(|evidence| EvidenceKey::new(self.keys().evidence_key()).hash(&evidence.hash));
     }
 
-    fn after_store_refusal(&self, refusal: &Refusal) {
+    pub(crate) fn after_store_refusal(&self, refusal: &Refusal) {
         match refusal.reason {
             Reason::GenerationChanged => {
                 self.stand(Standing::Settling);
@@ -263,6 +286,19 @@ impl Settings {
     pub(crate) const TIMED: Duration = Duration::from_secs(3_600);
 }
 
+/// What signs credentials of a kind.
+fn signer(keys: &KeyRing, kind: CredentialKind) -> Result<SignerId, Refusal> {
+    match kind {
+        CredentialKind::Token => Ok(keys.signer_id()),
+        CredentialKind::X509 => Ok(keys.workload_signer_id()),
+        CredentialKind::Operator | CredentialKind::Acceptor | CredentialKind::Account => {
+            Err(Refusal::new(Reason::Internal, "no credential of this kind is made for workloads"))
+        }
+    }
+}
+
+/// A certificate that renews itself proves its lease's key by the connection; any other evidence comes with the
+/// lease's key on the envelope.
 fn is_own(lease: &LeaseRecord, facts: &AttestedFacts) -> bool {
     let itself = facts.parent.as_ref().filter(|parent| parent.lease == lease.id);
     lease.body.workload == facts.workload

@@ -8,11 +8,14 @@ mod broker;
 mod call;
 mod check;
 mod copy;
+mod credential;
 mod guard;
+mod handle;
 mod init;
 mod issue;
 mod meter;
 mod operate;
+mod own;
 mod recent;
 mod settings;
 mod staff;
@@ -27,13 +30,15 @@ pub use broker::{Broker, BrokerParts, LOCAL_PROOF_LABEL, Running};
 pub use call::{Call, RequestId};
 pub use check::{CheckInput, Checked, Credential};
 pub use copy::SealedCopy;
+pub use credential::{Issued, Made};
 pub use init::{InitError, initialise};
-pub use issue::Issued;
+pub use issue::{MintInput, RenewInput};
 pub use meter::{Meter, NoMeter};
 pub use operate::{
-    BlockInput, KeyStep, ListInput, Listed, Named, RevocationState, RevokeInput, RevokeOutcome, ShownLease,
-    Status,
+    BlockInput, JoinInput, JoinMade, KeyStep, ListInput, Listed, Named, RevocationState, RevokeInput,
+    RevokeOutcome, ShownLease, Status,
 };
+pub use own::OwnAttestor;
 pub use settings::Settings;
 pub use staff::{Acceptor, AcceptorEntry, ClientCertificate, Operator, StaffIssued, StaffKind, StaffRequest};
 pub use standing::Standing;

@@ -92,6 +92,8 @@ mod tests {
             id: SpiffeId::new(&domain, "/mayfly/acceptor/api").unwrap(),
             credential: CredentialId { lease: LeaseId::from_parts(NOW, &[7; 10]), counter: 0 },
             key: Thumbprint::from_bytes([key; 32]),
+            role: mayfly_mint::Role::System,
+            signer: mayfly_domain::SignerId::from_bytes([1; 16]),
         }
     }
 

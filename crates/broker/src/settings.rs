@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use mayfly_domain::{TrustDomain, Ttl};
 use mayfly_lease::proof::MintLimits;
+use mayfly_mint::x509::Pointers;
 
 /// A broker's settings; they do not change while it runs.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct Settings {
     pub longest_life: Ttl,
     /// Store settings that are accepted although they could forget a revocation.
     pub accepted_risks: Vec<String>,
+    /// Where verifiers of workloads' certificates may ask about them.
+    pub pointers: Pointers,
     /// The audit file, for reading.
     pub audit_file: PathBuf,
     /// The tolerated difference between this clock and the store's, in ms.

@@ -5,33 +5,41 @@ use std::sync::Arc;
 use mayfly_audit::{Kind, Record};
 use mayfly_domain::{
     AcceptorName, Audience, CredentialId, CredentialKind, LeaseId, OperatorName, Owner, Owners, Reason,
-    Refusal, SpiffeId, Thumbprint, Ttl, UnixMillis, defaults,
+    Refusal, SignerId, SpiffeId, Thumbprint, Ttl, UnixMillis, defaults,
 };
 use mayfly_lease::{CheckCommand, LeaseRecord, Reserved};
-use mayfly_mint::{KeyRing, x509};
+use mayfly_mint::{KeyRing, Role, x509};
 use mayfly_policy::{Authorized, Operate, OperatorAction, OperatorPrincipal, Staff, StaffEntry, Target};
 
 use crate::broker::Broker;
 use crate::call::{Call, random};
+use crate::credential::made;
 
 /// An acceptor as the configuration names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptorEntry {
     /// Who answers for it.
     pub owner: Owner,
-    /// What it may check.
+    /// Whose tokens it may check.
     pub audiences: Vec<Audience>,
+    /// Whether it may check workloads' certificates, which have no audience: it learns whose they are and nothing that
+    /// their holders have not shown it.
+    pub certificates: bool,
 }
 
-/// A client certificate that the transport has verified against the issuing CA of operators and acceptors.
+/// A client certificate that the transport has verified by the authority that issued it.
 #[derive(Debug, Clone)]
 pub struct ClientCertificate {
+    /// What its authority issues to: a workload's certificate is nobody's operator, whatever its name.
+    pub role: Role,
     /// Its SPIFFE ID.
     pub id: SpiffeId,
     /// Its serial: lease and counter.
     pub credential: CredentialId,
     /// Its key.
     pub key: Thumbprint,
+    /// The authority that issued it.
+    pub signer: SignerId,
 }
 
 /// An operator whose certificate's lease is live.
@@ -47,6 +55,8 @@ pub struct Operator {
 pub struct Acceptor {
     /// Its name.
     pub name: AcceptorName,
+    /// What signed its certificate.
+    pub(crate) signer: SignerId,
 }
 
 /// Whose certificate is asked for.
@@ -115,11 +125,11 @@ impl Broker {
             let record = self.live_staff(certificate, CredentialKind::Acceptor).await?;
             self.recent_acceptors().live(certificate, record.expires, self.clock().now(), asked);
         }
-        Ok(Acceptor { name })
+        Ok(Acceptor { name, signer: certificate.signer })
     }
 
     fn staff_name<'c>(&self, certificate: &'c ClientCertificate, prefix: &str) -> Result<&'c str, Refusal> {
-        let of_ours = certificate.id.is_in(&self.settings().trust_domain);
+        let of_ours = certificate.role == Role::System && certificate.id.is_in(&self.settings().trust_domain);
         certificate.id.path().strip_prefix(prefix).filter(|_| of_ours).ok_or_else(|| {
             Refusal::new(
                 Reason::CertificateNotAllowed,
@@ -145,6 +155,10 @@ impl Broker {
                     .fact("lease", refusal.reason.as_str()),
             }
         })?;
+        let keys = self.keys_since(checked.keys_version).await?;
+        if ![&certificate.signer, &checked.record.signer].into_iter().all(|signer| keys.knows(signer)) {
+            return Err(Reason::SignerWithdrawn.into());
+        }
         let record = checked.record;
         let matches = record.body.kind == kind
             && record.body.workload == certificate.id
@@ -208,10 +222,11 @@ impl Broker {
         let key = x509::public_key(&request.spki)?.thumbprint();
         record.key = Some(key);
         let id = LeaseId::from_parts(self.clock().now(), &random());
-        let keys = Arc::clone(&self.keys());
-        let reserved = self.leases().reserve_staff(authorized, id, key, keys.system_authority().id()).await?;
+        let keys = self.keys_now();
+        let signer = keys.system_authority().id();
+        let reserved = self.leases().reserve_staff(authorized, id, key, signer).await?;
         record.lease = Some(id);
-        let issued = self.certify(request, &keys, reserved, record).await;
+        let issued = self.certify(request, keys, reserved, record).await;
         if issued.is_err() {
             self.abandon(id).await;
         }
@@ -221,12 +236,15 @@ impl Broker {
     async fn certify(
         &self,
         request: &StaffRequest,
-        keys: &KeyRing,
+        keys: Arc<KeyRing>,
         reserved: Reserved,
         record: &mut Record,
     ) -> Result<StaffIssued, Refusal> {
         let lease = reserved.record().id;
-        let pending = x509::staff_certificate(keys, reserved, &request.spki, self.clock().now())?;
+        self.still_signs(&reserved, keys.system_authority().id()).await?;
+        let (spki, now) = (request.spki.clone(), self.clock().now());
+        let slow = keys.system_authority().blocks();
+        let pending = made(slow, move || x509::staff_certificate(&keys, reserved, &spki, now)).await?;
         let confirmed = self.leases().confirm(pending).await?;
         record.expires_ms = Some(confirmed.record().expires);
         self.audit().record(record.clone()).await?;

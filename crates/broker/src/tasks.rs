@@ -2,7 +2,7 @@
 
 use mayfly_attest::Evidence;
 use mayfly_attest::envelope::Opened;
-use mayfly_audit::{Kind, Stored};
+use mayfly_audit::{Kind, Record, Stored};
 use mayfly_domain::{EndReason, Intent, LeaseId, LeaseState, Reason, Refusal, Subject, TaskReason, Ttl};
 use mayfly_lease::command::{EndCommand, StartTaskCommand};
 use mayfly_lease::proof::{spend, task_plan};
@@ -117,12 +117,7 @@ impl Broker {
                 author: facts.workload.to_string(),
                 ticket: None,
             };
-            let revoked = self.leases().store().revoke(&command).await.map_err(|e| self.refused(e))?;
-            let task = revoked.task.ok_or(Reason::Internal)?;
-            record.revocation = revoked.job.as_ref().map(|j| j.id.to_string());
-            self.wake_sweeper();
-            let audit = self.audit().record_or_defer(record.clone()).await;
-            Ok(Completed { task, already: revoked.job.is_none(), audit })
+            self.completed(&mut record, &command).await
         }
         .await;
         if let Err(refusal) = &outcome {
@@ -130,6 +125,20 @@ impl Broker {
         }
         self.count(timer, outcome.as_ref().err());
         outcome
+    }
+
+    /// Ends a task and audits it.
+    pub(crate) async fn completed(
+        &self,
+        record: &mut Record,
+        command: &RevokeCommand,
+    ) -> Result<Completed, Refusal> {
+        let revoked = self.leases().store().revoke(command).await.map_err(|e| self.refused(e))?;
+        let task = revoked.task.ok_or(Reason::Internal)?;
+        record.revocation = revoked.job.as_ref().map(|j| j.id.to_string());
+        self.wake_sweeper();
+        let audit = self.audit().record_or_defer(record.clone()).await;
+        Ok(Completed { task, already: revoked.job.is_none(), audit })
     }
 
     /// The workload's task and what this key holds in it: evidence alone, shown by another key, tells nothing of

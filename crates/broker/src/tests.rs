@@ -16,3 +16,4 @@ mod sweep;
 mod tasks;
 mod view;
 mod worker;
+mod x509;

@@ -181,6 +181,12 @@ impl TokenVerifier {
         Self { issuer: issuer.into() }
     }
 
+    /// Whether a token names a key of the ring; what names none may be of a newer key.
+    pub fn knows_key(&self, ring: &KeyRing, token: &str) -> bool {
+        Compact::parse(token, TOKEN_OCTETS_MAX)
+            .is_some_and(|compact| ring.verify_keys().iter().any(|k| k.header == compact.header))
+    }
+
     /// Verifies form, signature, issuer and expiry. Whether the lease is live, the audience the asker's, and the
     /// proof of the key good are the caller's questions.
     ///

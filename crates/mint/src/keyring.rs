@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use crate::issuing::{IssuingAuthority, Role};
 use crate::keyset::{KeySet, KeySetError, KeyState, TokenKeyInfo};
 use crate::signer::{MemorySigner, Signer, jose_name};
+use crate::x509::verify::Anchors;
 
 /// A key that verifies tokens.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ pub struct KeyRing {
     workload_anchors: Vec<CertificateDer<'static>>,
     system_anchors: Vec<CertificateDer<'static>>,
     bundle: Arc<Bundle>,
+    verifier: Arc<Anchors>,
     jwks: Arc<[u8]>,
     ca_pem: Arc<[u8]>,
 }
@@ -91,6 +93,8 @@ impl KeyRing {
         let system = set.system.issuer(Role::System)?;
         let jwks: Arc<[u8]> = format!(r#"{{"keys":[{}]}}"#, jwks.join(",")).into_bytes().into();
         let workload_anchors = vec![set.workload.anchor()?];
+        let system_anchors = vec![set.system.anchor()?];
+        let verifier = Anchors::new(set.trust_domain(), &workload_anchors, &system_anchors)?;
         let known = verify.iter().map(|k: &VerifyKey| SignerId::from(k.public.thumbprint()));
         let known = known.chain([workload.id(), system.id()]).collect();
         let bundle = Bundle {
@@ -114,8 +118,9 @@ impl KeyRing {
             system,
             known,
             workload_anchors,
-            system_anchors: vec![set.system.anchor()?],
+            system_anchors,
             bundle: Arc::new(bundle),
+            verifier: Arc::new(verifier),
             jwks,
             ca_pem: pem(&set.root.certificate).into_bytes().into(),
         })
@@ -207,6 +212,11 @@ impl KeyRing {
             Role::Workload => &self.workload_anchors,
             Role::System => &self.system_anchors,
         }
+    }
+
+    /// What verifies certificates of both roles, each by its own authorities.
+    pub fn verifier(&self) -> &Arc<Anchors> {
+        &self.verifier
     }
 
     /// What verifies workloads' credentials.

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mayfly_attest::verifier::Verifier;
+use mayfly_attestors::Attestors;
 use mayfly_attestors::https::HttpsKeys;
 use mayfly_attestors::keys::{KeySource, StaticKeys};
-use mayfly_attestors::oidc::OidcAttestor;
 use mayfly_audit::{Audit, AuditConfig, SyncMode};
-use mayfly_broker::{AcceptorEntry, Broker, BrokerParts, Meter, Running, SealedCopy, Settings};
+use mayfly_broker::{AcceptorEntry, Broker, BrokerParts, Meter, OwnAttestor, Running, SealedCopy, Settings};
 use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Reason, Refusal, Secret, UnixMillis, defaults};
 use mayfly_lease::proof::{HolderQuota, MintLimits};
 use mayfly_lease::{LeaseStore, Leases, StoreError};
+use mayfly_mint::x509::Pointers;
 use mayfly_mint::{KeySet, Seal};
 use mayfly_store::embedded::EmbeddedStore;
 
@@ -41,8 +42,8 @@ pub enum IssuerKeys {
 pub struct Composed {
     /// The broker.
     pub broker: Arc<Broker>,
-    /// The attestor, whose issuers a reload replaces.
-    pub attestor: Arc<OidcAttestor>,
+    /// The attestors, whose issuers and authorities a reload replaces.
+    pub attestor: Arc<Attestors>,
     /// The settings.
     pub settings: config::Settings,
 }
@@ -68,8 +69,9 @@ pub async fn compose(
         IssuerKeys::Https(source) => Arc::new(source.clone()),
         IssuerKeys::Given(source) => Arc::new(source.clone()),
     };
-    let attestor = Arc::new(OidcAttestor::new(source));
-    attestor.set_issuers(rules.issuers());
+    let own = OwnAttestor::new(store.clone(), settings.ttl.lineage_x509);
+    let attestor = Arc::new(Attestors::new(source, Arc::new(own)));
+    attestor.set_rules(&rules);
     let verifier = Verifier::new(settings.trust_domain.clone(), attestor.clone(), clock.clone());
     verifier.set_rules(rules);
     let audit_file = audit_file(&settings);
@@ -87,7 +89,7 @@ pub async fn compose(
         .map_err(|e| Refusal::new(Reason::ConfigInvalid, e.to_string()).fact("problem", e.to_string()))?;
     let broker = Broker::new(BrokerParts {
         leases: Leases::new(store, settings.trust_domain.clone()),
-        settings: broker_settings(&settings, audit_file),
+        settings: broker_settings(&settings, audit_file)?,
         clock: clock.clone(),
         verifier,
         running: running(engine, acceptors, clock.now()),
@@ -106,11 +108,12 @@ pub(crate) fn running(
     acceptors: Vec<config::Acceptor>,
     now: UnixMillis,
 ) -> Running {
-    let acceptors: BTreeMap<_, _> = acceptors
-        .into_iter()
-        .map(|a| (a.name, AcceptorEntry { owner: a.owner, audiences: a.audiences }))
-        .collect();
+    let acceptors: BTreeMap<_, _> = acceptors.into_iter().map(|a| (a.name.clone(), acceptor(a))).collect();
     Running { engine, acceptors, loaded: now }
+}
+
+fn acceptor(a: config::Acceptor) -> AcceptorEntry {
+    AcceptorEntry { owner: a.owner, audiences: a.audiences, certificates: a.certificates }
 }
 
 /// Opens the store that the configuration names.
@@ -234,10 +237,12 @@ async fn stored_keys(
     }
 }
 
-fn broker_settings(settings: &config::Settings, audit_file: PathBuf) -> Settings {
+fn broker_settings(settings: &config::Settings, audit_file: PathBuf) -> Result<Settings, Refusal> {
+    let asking = &settings.x509;
+    let pointers = Pointers::new(asking.crl_url.as_deref(), asking.ocsp_url.as_deref())?;
     let quota = &settings.quota;
     let ttl = &settings.ttl;
-    Settings {
+    Ok(Settings {
         trust_domain: settings.trust_domain.clone(),
         issuer: settings.public_url.clone(),
         broker_id: broker_id(settings),
@@ -262,9 +267,10 @@ fn broker_settings(settings: &config::Settings, audit_file: PathBuf) -> Settings
             config::Store::Embedded => Vec::new(),
             config::Store::Redis(redis) => redis.accept_risks.clone(),
         },
+        pointers,
         audit_file,
         skew_ms: defaults::SKEW_MS,
-    }
+    })
 }
 
 /// This broker's id: the configuration's, else the machine's name.

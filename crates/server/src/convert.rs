@@ -1,19 +1,19 @@
 //! Wire to domain and back: the only place that knows both.
 
-use mayfly_attest::Evidence;
+mod issuing;
+
 use mayfly_attest::envelope::Envelope;
-use mayfly_broker::{ClientCertificate, Issued, ShownLease};
+use mayfly_broker::ShownLease;
 use mayfly_domain::{
-    Dimension, EndReason, Gate, Intent, Invalid, KeyAlg, LeaseState, ProfileName, PublicKey, Reason, Refusal,
-    Scope, Scopes, Secret, Subject, TaskReason, TrustDomain, Ttl, UnixMillis, defaults,
+    Dimension, EndReason, Gate, Intent, Invalid, KeyAlg, LeaseState, PublicKey, Reason, Refusal, Subject,
+    TaskReason, TrustDomain, Ttl, UnixMillis, defaults,
 };
 use mayfly_lease::job::ExposureCount;
 use mayfly_lease::{Cursor, Job, JobTarget, LeaseRecord, TaskRecord, TaskState};
 use mayfly_mint::TokenKeyInfo;
-use mayfly_policy::Claimed;
 use mayfly_proto::v1;
 
-use crate::listen::PeerCertificate;
+pub use issuing::{certificate, evidence, issued, mint, renew};
 
 /// Reads an envelope; every part is bounded before anything is verified.
 pub fn envelope(wire: v1::Envelope) -> Result<Envelope, Refusal> {
@@ -36,34 +36,6 @@ pub fn envelope(wire: v1::Envelope) -> Result<Envelope, Refusal> {
 pub fn payload<M: prost::Message + Default>(bytes: &[u8]) -> Result<M, Refusal> {
     M::decode(bytes)
         .map_err(|_| Refusal::new(Reason::EnvelopeInvalid, "the payload is not the request of this call"))
-}
-
-/// Reads evidence; it is secret from here on.
-pub fn evidence(wire: Option<v1::Evidence>) -> Result<Evidence, Refusal> {
-    match wire.and_then(|e| e.kind) {
-        Some(v1::evidence::Kind::OidcToken(token)) if token.len() <= defaults::TOKEN_OCTETS_MAX => {
-            Ok(Evidence::Oidc(Secret::new(token)))
-        }
-        Some(_) => Err(Refusal::new(Reason::TooLarge, "evidence")),
-        None => Err(Refusal::new(Reason::EvidenceMalformed, "no evidence")),
-    }
-}
-
-/// Reads what a workload claims.
-pub fn claimed(wire: &v1::MintRequest) -> Result<Claimed, Refusal> {
-    if wire.scopes.len() > Scopes::MAX {
-        return Err(Refusal::new(Reason::TooLarge, "scopes"));
-    }
-    let scopes: Result<Vec<Scope>, Invalid> = wire.scopes.iter().map(|s| Scope::parse(s)).collect();
-    Ok(Claimed {
-        profile: ProfileName::parse(&wire.profile)?,
-        intent: intent(&wire.intent)?,
-        reason: reason(&wire.reason)?,
-        ttl: ttl(wire.ttl_s)?,
-        scopes: Scopes::new(scopes?)?,
-        names: Vec::new(),
-        kind: None,
-    })
 }
 
 /// An intent; empty is none.
@@ -112,11 +84,6 @@ pub(crate) fn wire_subject(subject: &Subject) -> v1::Subject {
     v1::Subject { dimension: dimension.into(), value: subject.value().into_owned() }
 }
 
-/// A verified client certificate, as the broker asks for it.
-pub(crate) fn certificate(peer: &PeerCertificate) -> Option<ClientCertificate> {
-    Some(ClientCertificate { id: peer.id.clone(), credential: peer.credential()?, key: peer.key? })
-}
-
 pub(crate) fn lease(record: &LeaseRecord) -> v1::Lease {
     let body = &record.body;
     let text = |value: Option<&dyn std::fmt::Display>| value.map(ToString::to_string).unwrap_or_default();
@@ -147,7 +114,7 @@ pub(crate) fn lease(record: &LeaseRecord) -> v1::Lease {
         revocation: text(record.revocation.as_ref().map(|v| v as _)),
         names: body.x509.iter().flat_map(|x| x.names.iter().map(ToString::to_string)).collect(),
         ancestors: record.observation.ancestors().iter().map(ToString::to_string).collect(),
-        signer: String::new(),
+        signer: record.signer.to_string(),
     }
 }
 
@@ -169,27 +136,6 @@ pub(crate) fn task(record: &TaskRecord) -> v1::Task {
         intent: record.body.intent.as_ref().map(ToString::to_string).unwrap_or_default(),
         reason: record.body.reason.as_ref().map(ToString::to_string).unwrap_or_default(),
         shared: record.body.shared,
-    }
-}
-
-/// A confirmed token becomes a message here and nowhere else.
-pub(crate) fn issued(issued: Issued, next_nonce: Vec<u8>, request: String) -> v1::MintResponse {
-    let record = &issued.record;
-    v1::MintResponse {
-        credential: issued.credential.compact().expose().clone(),
-        lease: record.id.to_string(),
-        expires_ms: issued.credential.expires().0,
-        renewable_until_ms: record.renewable_until.0,
-        task: issued.task.as_ref().map(task),
-        scopes: record.body.scopes.iter().map(ToString::to_string).collect(),
-        audience: record.body.audience.as_ref().map(ToString::to_string).unwrap_or_default(),
-        binding: record.body.binding.as_str().to_owned(),
-        next_nonce,
-        request,
-        warnings: issued.warnings,
-        kind: record.body.kind.as_str().to_owned(),
-        workload: record.body.workload.to_string(),
-        ..v1::MintResponse::default()
     }
 }
 

@@ -169,8 +169,10 @@ async fn whole(request: Request<Body>) -> Result<Request<Body>, Refusal> {
 }
 
 fn caller(peer: &Peer) -> Caller<'_> {
-    match &peer.certificate {
-        Some(certificate) => Caller::Identity(&certificate.id),
+    // A workload's certificate gives no rate of its own: its calls count as those of the address that they come from,
+    // with or without one.
+    match peer.system() {
+        Some(id) => Caller::Identity(id),
         None => Caller::Address(SocketAddr::ip(&peer.address)),
     }
 }

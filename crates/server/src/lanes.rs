@@ -60,6 +60,8 @@ const CALLS: &[(&str, Lane)] = &[
     ("/mayfly.v1.WorkloadService/StartTask", Lane::Mint),
     ("/mayfly.v1.WorkloadService/CompleteTask", Lane::End),
     ("/mayfly.v1.WorkloadService/GetTask", Lane::Check),
+    ("/mayfly.v1.WorkloadService/CompleteTaskByHandle", Lane::End),
+    ("/mayfly.v1.WorkloadService/WatchBundle", Lane::Check),
     ("/mayfly.v1.OperatorService/Revoke", Lane::End),
     ("/mayfly.v1.OperatorService/GetRevocation", Lane::End),
     ("/mayfly.v1.OperatorService/SetBlock", Lane::End),
@@ -73,12 +75,22 @@ const CALLS: &[(&str, Lane)] = &[
     ("/mayfly.v1.OperatorService/Why", Lane::Check),
     ("/mayfly.v1.OperatorService/RotateKey", Lane::Mint),
     ("/mayfly.v1.OperatorService/ListKeys", Lane::Check),
+    ("/mayfly.v1.OperatorService/RevokeKey", Lane::End),
+    ("/mayfly.v1.OperatorService/ListAuthorities", Lane::Check),
+    ("/mayfly.v1.OperatorService/RotateAuthority", Lane::Mint),
+    ("/mayfly.v1.OperatorService/RevokeAuthority", Lane::End),
+    ("/mayfly.v1.OperatorService/GetAuthorityCsr", Lane::Mint),
+    ("/mayfly.v1.OperatorService/ImportAuthority", Lane::Mint),
+    ("/mayfly.v1.OperatorService/CreateJoinToken", Lane::Mint),
+    ("/mayfly.v1.OperatorService/ListJoinTokens", Lane::Check),
+    ("/mayfly.v1.OperatorService/WithdrawJoinToken", Lane::End),
     ("/mayfly.v1.LocalService/IssueCertificate", Lane::Mint),
     ("/grpc.health.v1.Health/Check", Lane::Check),
     ("/grpc.health.v1.Health/Watch", Lane::Check),
     (REFLECTION, Lane::Check),
     ("/.well-known/jwks.json", Lane::Check),
     ("/v1/ca.pem", Lane::Check),
+    ("/v1/bundle.json", Lane::Check),
 ];
 
 #[cfg(test)]
@@ -108,9 +120,9 @@ mod tests {
     #[test]
     fn what_ends_something_has_its_own_lane() {
         for (method, lane) in CALLS {
-            let ends = ["Revoke", "SetBlock", "CompleteTask", "Release"]
+            let ends = ["Revoke", "SetBlock", "CompleteTask", "Release", "Withdraw"]
                 .iter()
-                .any(|end| method.ends_with(&format!("/{end}")));
+                .any(|end| method.contains(&format!("/{end}")));
             if ends {
                 assert_eq!(*lane, Lane::End, "{method}");
             }

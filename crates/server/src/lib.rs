@@ -13,6 +13,7 @@ pub mod listen;
 pub mod local;
 pub mod published;
 
+mod bundle;
 mod redis;
 pub mod reload;
 pub mod run;

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use peer::{ConnectionHandle, Peer, PeerCertificate};
+pub use peer::{ConnectionHandle, Peer};
 
 use crate::config::{Limits, Server};
 use crate::http::App;
@@ -58,8 +58,13 @@ pub async fn serve(
         };
         match caps.admit(address.ip()) {
             Ok(place) => {
-                let served =
-                    Served { tls: tls.config(), app: app.clone(), bounds, draining: draining.clone() };
+                let served = Served {
+                    tls: tls.config(),
+                    clients: tls.clients().clone(),
+                    app: app.clone(),
+                    bounds,
+                    draining: draining.clone(),
+                };
                 connections.spawn(async move {
                     let _place = place;
                     served.run(stream, address).await;

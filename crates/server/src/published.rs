@@ -1,4 +1,4 @@
-//! What anybody may fetch over HTTPS: the token keys (JWKS) and the CA bundle.
+//! What anybody may fetch over HTTPS: the token keys (JWKS), the root, and the bundle that verifies workloads.
 //!
 //! Read where they are kept at each request: a key that signs must never be missing here, even for a moment.
 
@@ -18,6 +18,8 @@ pub struct Documents {
     pub jwks: Bytes,
     /// The CA certificates, PEM.
     pub ca_pem: Bytes,
+    /// What verifies workloads' certificates, in SPIFFE's format (SPIFFE Trust Domain and Bundle section 4).
+    pub bundle: Bytes,
 }
 
 /// Publishes what a source has in force.
@@ -30,11 +32,12 @@ impl Published {
         Self(Arc::new(source))
     }
 
-    /// The routes `/.well-known/jwks.json` and `/v1/ca.pem`.
+    /// The routes `/.well-known/jwks.json`, `/v1/ca.pem` and `/v1/bundle.json`.
     pub fn router(&self) -> Router {
         Router::new()
             .route("/.well-known/jwks.json", get(jwks))
             .route("/v1/ca.pem", get(ca_pem))
+            .route("/v1/bundle.json", get(bundle))
             .with_state(self.clone())
     }
 }
@@ -47,4 +50,9 @@ async fn jwks(State(published): State<Published>) -> impl IntoResponse {
 async fn ca_pem(State(published): State<Published>) -> impl IntoResponse {
     let body = (published.0)().ca_pem;
     ([(CONTENT_TYPE, "application/pem-certificate-chain"), (CACHE_CONTROL, "public, max-age=60")], body)
+}
+
+async fn bundle(State(published): State<Published>) -> impl IntoResponse {
+    let body = (published.0)().bundle;
+    ([(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "public, max-age=60")], body)
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mayfly_attestors::oidc::OidcAttestor;
+use mayfly_attestors::Attestors;
 use mayfly_audit::{Kind, Outcome, Record};
 use mayfly_broker::Broker;
 use mayfly_domain::Reason;
@@ -17,7 +17,7 @@ use crate::config;
 #[derive(Clone)]
 pub struct Reloader {
     broker: Arc<Broker>,
-    attestor: Arc<OidcAttestor>,
+    attestor: Arc<Attestors>,
     clock: SharedClock,
     file: Option<PathBuf>,
 }
@@ -25,7 +25,7 @@ pub struct Reloader {
 impl Reloader {
     pub(crate) fn new(
         broker: Arc<Broker>,
-        attestor: Arc<OidcAttestor>,
+        attestor: Arc<Attestors>,
         clock: SharedClock,
         file: Option<PathBuf>,
     ) -> Self {
@@ -39,7 +39,7 @@ impl Reloader {
         let mut record = Record::new(Kind::ConfigReload, Outcome::Allowed);
         let taken = match config::load(file, std::env::vars()) {
             Ok(loaded) => {
-                self.attestor.set_issuers(loaded.rules.issuers());
+                self.attestor.set_rules(&loaded.rules);
                 self.broker.reload(loaded.rules, running(loaded.engine, loaded.acceptors, self.clock.now()));
                 tracing::info!("the configuration was reloaded");
                 true

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use mayfly_broker::{Broker, Standing};
 use mayfly_domain::time::SharedClock;
-use mayfly_domain::{Reason, Refusal, UnixMillis, defaults};
-use mayfly_mint::{KeyRing, Role, ServerName, x509};
+use mayfly_domain::{Reason, Refusal, SignerId, UnixMillis, defaults};
+use mayfly_mint::{KeyRing, ServerName, x509};
 use mayfly_proto::v1::acceptor_service_server::AcceptorServiceServer;
 use mayfly_proto::v1::operator_service_server::OperatorServiceServer;
 use mayfly_proto::v1::workload_service_server::WorkloadServiceServer;
@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 
+use crate::bundle;
 use crate::compose::{Composed, IssuerKeys, compose};
 use crate::config::{self, Loaded};
 use crate::http::App;
@@ -30,7 +31,7 @@ use crate::published::{Documents, Published};
 use crate::reload::Reloader;
 use crate::services::{Acceptors, Operators, Workloads};
 use crate::telemetry::{Metrics, MetricsMeter, Readiness, serve_plain};
-use crate::tls::Tls;
+use crate::tls::{Clients, Tls};
 
 /// How often the broker looks whether its certificate wants replacing.
 const UPKEEP: Duration = Duration::from_millis(500);
@@ -141,9 +142,11 @@ impl Bound {
         let Listeners { grpc: listener, plain } = listeners;
         let names = names(&settings);
         let identity = Identity::new(&broker.keys(), &settings, &names, clock.now())?;
-        let ends = identity.ends;
+        let (ends, signer) = (identity.ends, identity.signer);
+        let trusting = broker.clone();
+        let clients = Clients::new(clock.clone(), move || trusting.keys().verifier().clone());
         let tls = Arc::new(
-            Tls::new(clock.clone(), identity.chain, identity.key, broker.keys().anchors(Role::System))
+            Tls::new(clock.clone(), identity.chain, identity.key, clients)
                 .map_err(|e| Refusal::new(Reason::Internal, e.to_string()))?,
         );
         let keeper = broker.clone();
@@ -152,6 +155,7 @@ impl Bound {
             Documents {
                 jwks: Bytes::copy_from_slice(ring.jwks()),
                 ca_pem: Bytes::copy_from_slice(ring.ca_pem()),
+                bundle: bundle::spiffe(ring.bundle()).into(),
             }
         });
         let app = App::new(
@@ -173,7 +177,7 @@ impl Bound {
         let local = local::listen(&settings.state_dir, broker.clone(), stop.clone())?;
         tasks.spawn(local);
         let upkeep = Upkeep { broker: broker.clone(), settings: settings.clone(), names, tls: tls.clone() };
-        tasks.spawn(upkeep.run(ends, clock, stop.clone()));
+        tasks.spawn(upkeep.run((ends, signer), clock, stop.clone()));
         if let IssuerKeys::Https(source) = keys {
             let stop = stop.clone();
             tasks.spawn(async move {
@@ -235,7 +239,9 @@ fn routes(broker: &Arc<Broker>) -> Result<Routes, Refusal> {
     });
     let mut routes = Routes::builder();
     routes
-        .add_service(WorkloadServiceServer::new(Workloads(broker.clone())).max_decoding_message_size(max))
+        .add_service(
+            WorkloadServiceServer::new(Workloads::new(broker.clone())).max_decoding_message_size(max),
+        )
         .add_service(AcceptorServiceServer::new(Acceptors(broker.clone())).max_decoding_message_size(max))
         .add_service(OperatorServiceServer::new(Operators(broker.clone())).max_decoding_message_size(max))
         .add_service(health)
@@ -291,6 +297,7 @@ struct Identity {
     chain: Vec<rustls_pki_types::CertificateDer<'static>>,
     key: rustls_pki_types::PrivateKeyDer<'static>,
     ends: UnixMillis,
+    signer: SignerId,
 }
 
 impl Identity {
@@ -307,11 +314,11 @@ impl Identity {
         if !chain.contains(ring.root()) {
             chain.push(ring.root().clone());
         }
-        Ok(Self { chain, key: made.key, ends: made.expires })
+        Ok(Self { chain, key: made.key, ends: made.expires, signer: ring.system_authority().id() })
     }
 }
 
-/// Renews the broker's own certificate at half of its life.
+/// Renews the broker's own certificate at half of its life, and at once when another authority issues.
 struct Upkeep {
     broker: Arc<Broker>,
     settings: config::Settings,
@@ -320,29 +327,34 @@ struct Upkeep {
 }
 
 impl Upkeep {
-    async fn run(self, mut ends: UnixMillis, clock: SharedClock, stop: CancellationToken) {
+    async fn run(self, served: (UnixMillis, SignerId), clock: SharedClock, stop: CancellationToken) {
+        let (mut ends, mut signer) = served;
+        let mut changes = self.broker.key_changes();
         loop {
+            let now = clock.now();
+            let ring = changes.borrow_and_update().clone();
+            if ends.minus(defaults::BROKER_TTL.as_millis() / 2) <= now
+                || ring.system_authority().id() != signer
+            {
+                match self.renew(&ring, now) {
+                    Ok(next) => (ends, signer) = next,
+                    Err(e) => tracing::error!(error = %e, "the broker's certificate could not be renewed"),
+                }
+            }
             tokio::select! {
                 () = tokio::time::sleep(UPKEEP) => {}
+                changed = changes.changed() => if changed.is_err() { return },
                 () = stop.cancelled() => return,
             }
-            let ring = self.broker.keys();
-            let now = clock.now();
-            if ends.minus(defaults::BROKER_TTL.as_millis() / 2) > now {
-                continue;
-            }
-            let renewed = Identity::new(&ring, &self.settings, &self.names, now).and_then(|identity| {
-                let next = identity.ends;
-                self.tls
-                    .replace(identity.chain, identity.key, ring.anchors(Role::System))
-                    .map_err(|e| Refusal::new(Reason::Internal, e.to_string()))?;
-                Ok(next)
-            });
-            match renewed {
-                Ok(next) => ends = next,
-                Err(e) => tracing::error!(error = %e, "the broker's certificate could not be renewed"),
-            }
         }
+    }
+
+    fn renew(&self, ring: &KeyRing, now: UnixMillis) -> Result<(UnixMillis, SignerId), Refusal> {
+        let identity = Identity::new(ring, &self.settings, &self.names, now)?;
+        self.tls
+            .replace(identity.chain, identity.key)
+            .map_err(|e| Refusal::new(Reason::Internal, e.to_string()))?;
+        Ok((identity.ends, identity.signer))
     }
 }
 

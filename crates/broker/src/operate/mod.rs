@@ -1,6 +1,7 @@
 //! What operators do.
 
 mod block;
+mod join;
 mod keys;
 mod list;
 mod names;
@@ -8,6 +9,7 @@ mod revoke;
 mod status;
 
 pub use block::BlockInput;
+pub use join::{JoinInput, JoinMade};
 pub use keys::KeyStep;
 pub use list::{ListInput, Listed, ShownLease};
 pub use names::Named;

@@ -12,7 +12,7 @@ async fn a_bound_token_needs_a_new_proof_of_its_key_for_each_request() {
     let node = site.broker("one").await;
     let (api, worker) = (node.acceptor("deploy-api").await, Worker::payments("1"));
     let issued = node.mint(&worker, &site.token(&worker), deploy()).await.unwrap();
-    let token = issued.credential.compact().expose().clone();
+    let token = issued.token().unwrap().compact().expose().clone();
     let mut input = bearer(&issued);
     assert_eq!(node.judge(&api, &input).await, Err(Reason::ProofMissing));
     input.dpop = Some(worker.proof(&token, "POST", START));
@@ -71,7 +71,7 @@ async fn what_is_no_token_of_ours_is_refused_before_the_store_is_asked() {
     let node = site.broker("one").await;
     let (api, worker) = (node.acceptor("deploy-api").await, Worker::payments("1"));
     let issued = node.mint(&worker, &site.token(&worker), deploy()).await.unwrap();
-    let token = issued.credential.compact().expose().clone();
+    let token = issued.token().unwrap().compact().expose().clone();
     let (head, signature) = token.rsplit_once('.').unwrap();
     let flipped = format!("{head}.{}{}", if signature.starts_with('A') { "B" } else { "A" }, &signature[1..]);
     let (header, payload) = head.split_once('.').unwrap();
@@ -81,7 +81,7 @@ async fn what_is_no_token_of_ours_is_refused_before_the_store_is_asked() {
     node.store.faults.lock().all = Some(StoreError::Unavailable("gone".into()));
     let cases = [
         (flipped, Reason::TokenSignature),
-        (theirs.credential.compact().expose().clone(), Reason::TokenSignature),
+        (theirs.token().unwrap().compact().expose().clone(), Reason::TokenSignature),
         (format!("{header}.{payload}"), Reason::TokenMalformed),
         (String::new(), Reason::TokenMalformed),
         ("a".repeat(1 << 20), Reason::TokenMalformed),
@@ -138,7 +138,7 @@ async fn without_the_store_there_is_no_judgement() {
     for (error, reason) in cases {
         node.store.faults.lock().one = Some(("check", error));
         let mut input = bearer(&issued);
-        input.dpop = Some(worker.proof(issued.credential.compact().expose(), "POST", START));
+        input.dpop = Some(worker.proof(issued.token().unwrap().compact().expose(), "POST", START));
         assert_eq!(why(node.broker.check(&node.call(), &api, &input).await), reason);
         node.store.faults.lock().one = None;
         node.broker.look().await;

@@ -8,7 +8,8 @@ use mayfly_attest::rule::TrustRule;
 use mayfly_attest::ruleset::RuleSet;
 use mayfly_domain::{AcceptorName, Audience, GroupName, OperatorName, Owner, defaults};
 use mayfly_lease::proof::{HolderQuota, MintLimits};
-use mayfly_policy::profile::{RawProfile, RawQuota, RawToken, RawTtl, RawWorkloadQuota, TtlLimits};
+use mayfly_mint::x509::Pointers;
+use mayfly_policy::profile::{RawProfile, RawQuota, RawToken, RawTtl, RawWorkloadQuota, RawX509, TtlLimits};
 use mayfly_policy::{Engine, Profile};
 
 use super::site::{START, domain};
@@ -30,6 +31,7 @@ pub(super) fn settings(id: &str, audit_file: PathBuf) -> Settings {
         lineage_max: defaults::LINEAGE_MAX,
         longest_life: defaults::LINEAGE_MAX,
         accepted_risks: Vec::new(),
+        pointers: Pointers::default(),
         audit_file,
         skew_ms: defaults::SKEW_MS,
     }
@@ -112,18 +114,37 @@ fn profiles() -> Vec<Profile> {
     payments.quota = RawQuota { workload: RawWorkloadQuota { live_leases: Some(5) } };
     let ledger = token("https://ledger.acme.internal", &["ledger:read"], "online");
     let billing = base("billing-report", "billing-ledger", &["report:billing"], ledger);
+    let deploy_again = deploy.clone();
     let bearer = RawToken {
         binding: Some("bearer".into()),
         bearer_reason: Some("the webhook can't prove a key".into()),
         ..deploy
     };
     let bearer = base("bearer-hook", "k8s-prod", &["deploy:payments"], bearer);
-    [payments, billing, bearer].iter().map(|r| Profile::compile(r, TtlLimits::default()).unwrap()).collect()
+    let mesh = RawProfile {
+        kind: "x509".into(),
+        token: None,
+        x509: Some(RawX509 {
+            dns: vec!["{name}.payments.svc".into()],
+            usage: vec!["client".into(), "server".into()],
+            ttl: RawTtl { default: Some("10m".into()), max: Some("1h".into()) },
+            outage_budget: Some("3m".into()),
+            acceptors: "online".into(),
+            ..RawX509::default()
+        }),
+        ..base("mesh", "mesh", &["serve:payments"], deploy_again)
+    };
+    [payments, billing, bearer, mesh]
+        .iter()
+        .map(|r| Profile::compile(r, TtlLimits::default()).unwrap())
+        .collect()
 }
 
 pub(super) fn running() -> Running {
     let hook = r#"@id("hook") permit (principal is Mayfly::Workload in Mayfly::Owner::"team:payments",
-        action in [Mayfly::Action::"mint", Mayfly::Action::"renew"], resource == Mayfly::Profile::"bearer-hook");"#;
+        action in [Mayfly::Action::"mint", Mayfly::Action::"renew"], resource == Mayfly::Profile::"bearer-hook");
+        @id("mesh") permit (principal is Mayfly::Workload in Mayfly::Owner::"team:payments",
+        action in [Mayfly::Action::"mint", Mayfly::Action::"renew"], resource == Mayfly::Profile::"mesh");"#;
     let policies = [
         ("payments", include_str!("../../../../config/policies/payments.cedar")),
         ("billing", include_str!("../../../../config/policies/billing.cedar")),
@@ -139,6 +160,7 @@ pub(super) fn running() -> Running {
         let entry = AcceptorEntry {
             owner: Owner::parse(team).unwrap(),
             audiences: vec![Audience::parse(audience).unwrap()],
+            certificates: name == "ledger-api",
         };
         (AcceptorName::parse(name).unwrap(), entry)
     };

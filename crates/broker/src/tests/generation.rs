@@ -42,7 +42,7 @@ async fn a_flushed_store_begins_a_generation_with_keys_and_blocks_and_everything
 
     flush(&site);
     site.clock.advance(defaults::SKEW_MS + 1_000);
-    let refused = node.broker.mint(&node.call(), &opened, &evidence(&token), deploy()).await;
+    let refused = node.broker.mint(&node.call(), &opened, &evidence(&token), deploy().into()).await;
     assert_eq!(why(refused), Reason::GenerationChanged);
     assert_eq!(node.standing(), Standing::Settling, "it serves nobody before it has looked");
     node.broker.look().await;
@@ -253,7 +253,8 @@ async fn a_store_that_is_away_refuses_and_is_found_again() {
     let worker = Worker::payments("1");
     let opened = node.open(&worker, "Mint").unwrap();
     node.store.faults.lock().all = Some(StoreError::Unavailable("gone".into()));
-    let refused = node.broker.mint(&node.call(), &opened, &evidence(&site.token(&worker)), deploy()).await;
+    let refused =
+        node.broker.mint(&node.call(), &opened, &evidence(&site.token(&worker)), deploy().into()).await;
     assert_eq!(why(refused), Reason::StoreUnavailable);
     node.broker.look().await;
     assert_eq!(why(node.broker.nonce()), Reason::StoreUnavailable);
@@ -274,7 +275,8 @@ async fn another_server_is_a_new_generation_once() {
     let worker = Worker::payments("1");
     let opened = one.open(&worker, "Mint").unwrap();
     site.store.tamper(|view| view.server = [9; 16]);
-    let refused = one.broker.mint(&one.call(), &opened, &evidence(&site.token(&worker)), deploy()).await;
+    let refused =
+        one.broker.mint(&one.call(), &opened, &evidence(&site.token(&worker)), deploy().into()).await;
     assert_eq!(why(refused), Reason::GenerationChanged);
     assert_eq!(one.standing(), Standing::Settling);
     one.broker.look().await;
@@ -333,7 +335,7 @@ async fn clocks_apart_and_unsafe_settings_keep_nobody_from_revoking() {
         }
         node.broker.look().await;
         let refused =
-            node.broker.mint(&node.call(), &opened, &evidence(&site.token(&worker)), deploy()).await;
+            node.broker.mint(&node.call(), &opened, &evidence(&site.token(&worker)), deploy().into()).await;
         assert_eq!(why(refused), reason);
         assert_eq!(why(node.broker.check(&node.call(), &api, &bearer(&issued)).await), reason);
         node.revoke(&alice, owner("team:payments")).await;
@@ -370,7 +372,8 @@ async fn a_broker_that_drains_stays_so() {
     let (worker, opened) = (Worker::payments("1"), node.open(&Worker::payments("1"), "Mint").unwrap());
     node.broker.drain();
     node.broker.look().await;
-    let refused = node.broker.mint(&node.call(), &opened, &evidence(&site.token(&worker)), deploy()).await;
+    let refused =
+        node.broker.mint(&node.call(), &opened, &evidence(&site.token(&worker)), deploy().into()).await;
     assert_eq!(why(refused), Reason::NotServing);
     node.revoke(&alice, owner("team:payments")).await;
 }

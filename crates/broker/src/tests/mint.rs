@@ -17,12 +17,13 @@ async fn a_mint_is_leased_audited_and_bounded() {
     let node = site.broker("one").await;
     let worker = Worker::payments("77");
     let (call, opened) = (node.call(), node.open(&worker, "Mint").unwrap());
-    let issued = node.broker.mint(&call, &opened, &evidence(&site.token(&worker)), deploy()).await.unwrap();
+    let issued =
+        node.broker.mint(&call, &opened, &evidence(&site.token(&worker)), deploy().into()).await.unwrap();
     let lease = &issued.record;
     assert_eq!((lease.state, lease.counter, lease.id), (LeaseState::Active, 0, opened.lease()));
     assert_eq!(lease.body.workload.to_string(), "spiffe://acme.internal/ci/payments/deploy");
     assert_eq!(lease.expires, START.plus(300_000), "whole seconds, downwards");
-    assert_eq!(issued.credential.expires(), lease.expires);
+    assert_eq!(issued.token().unwrap().expires(), lease.expires);
     assert_eq!(issued.task.as_ref().unwrap().body.id.to_string(), "gh-77-1");
     assert!(issued.warnings.is_empty());
 
@@ -36,7 +37,7 @@ async fn a_mint_is_leased_audited_and_bounded() {
         (&"payments-deploy".into(), &"payments-deploy".into())
     );
     let all = std::fs::read_to_string(node.state.join("audit.jsonl")).unwrap();
-    assert!(!all.contains(issued.credential.compact().expose()));
+    assert!(!all.contains(issued.token().unwrap().compact().expose()));
     let alice = node.operator("alice").await;
     let lines = node.broker.why(&node.call(), &alice, &call.request.to_string()).await.unwrap();
     assert_eq!(lines.len(), 1);
@@ -70,7 +71,7 @@ async fn a_refusal_is_audited_with_its_reason_and_leaves_nothing() {
     ];
     for (n, (who, token, claimed, reason)) in cases.into_iter().enumerate() {
         let (call, opened) = (node.call(), node.open(who, "Mint").unwrap());
-        let outcome = node.broker.mint(&call, &opened, &evidence(&token), claimed).await;
+        let outcome = node.broker.mint(&call, &opened, &evidence(&token), claimed.into()).await;
         assert_eq!(why(outcome), reason, "case {n}");
         let record = node.audited_as("mint").pop().unwrap();
         assert_eq!(record["reason"], reason.as_str(), "case {n}");
@@ -92,7 +93,7 @@ async fn an_envelope_is_for_one_call_and_its_nonce_for_one_use() {
     assert_eq!(why(node.broker.open("mayfly.v1.WorkloadService/Mint", envelope)), Reason::EnvelopeSignature);
     for attempt in 0..3 {
         let opened = node.opened(&worker, "Mint", nonce.clone()).unwrap();
-        let minted = node.broker.mint(&node.call(), &opened, &evidence(&token), deploy()).await;
+        let minted = node.broker.mint(&node.call(), &opened, &evidence(&token), deploy().into()).await;
         if attempt == 0 {
             let id = minted.unwrap().record.id;
             let released = node.open(&worker, "Release").unwrap();
@@ -114,7 +115,8 @@ async fn without_an_audit_record_nothing_leaves_and_the_lease_is_ended() {
     let (api, alice) = (node.acceptor("deploy-api").await, node.operator("alice").await);
     node.broker.audit().close().await;
     let opened = node.open(&worker, "Mint").unwrap();
-    let refused = node.broker.mint(&node.call(), &opened, &evidence(&site.token(&worker)), deploy()).await;
+    let refused =
+        node.broker.mint(&node.call(), &opened, &evidence(&site.token(&worker)), deploy().into()).await;
     assert_eq!(why(refused), Reason::AuditUnavailable);
     let left = node.store.get(opened.lease()).await.unwrap().unwrap();
     assert_eq!(left.state, LeaseState::Ended(mayfly_domain::EndReason::Abandoned));

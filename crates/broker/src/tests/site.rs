@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use mayfly_attest::envelope::Opened;
 use mayfly_attest::verifier::Verifier;
+use mayfly_attestors::Attestors;
 use mayfly_attestors::keys::StaticKeys;
-use mayfly_attestors::oidc::OidcAttestor;
 use mayfly_audit::{Audit, AuditConfig, SyncMode};
 use mayfly_domain::{
     Clock as _, CredentialId, LeaseId, Owner, Reason, Refusal, Secret, SpiffeId, Subject, TaskReason,
@@ -134,9 +134,10 @@ impl Site {
         };
         let jwks = self.issuer.jwks().to_string();
         let source = StaticKeys::new([(GITHUB_ISSUER, jwks.clone()), (GITLAB_ISSUER, jwks)]).unwrap();
-        let attestor = Arc::new(OidcAttestor::new(Arc::new(source)));
+        let own = OwnAttestor::new(store.clone(), defaults::X509_LINEAGE);
+        let attestor = Arc::new(Attestors::new(Arc::new(source), Arc::new(own)));
         let rules = rules();
-        attestor.set_issuers(rules.issuers());
+        attestor.set_rules(&rules);
         let verifier = Verifier::new(domain(), attestor, clock.clone());
         verifier.set_rules(rules);
         let audit_file = state.join("audit.jsonl");
@@ -163,6 +164,16 @@ impl Site {
             clock,
         });
         Node { broker: Arc::new(broker.unwrap()), store, clock: self.clock.clone(), state }
+    }
+
+    /// Withdraws every key at once, as another broker would; no broker is told.
+    pub(super) fn withdraw_keys(&self) {
+        let next = KeySet::init(&domain(), self.clock.now()).unwrap().rotate_nonce_key().unwrap();
+        let sealed = next.seal(&seal()).unwrap();
+        self.store.tamper(|view| {
+            assert!(view.keys.as_ref().is_some_and(|(version, _)| *version < next.version()));
+            view.keys = Some((next.version(), sealed));
+        });
     }
 
     /// A new CI token for the worker's key, issued now.
@@ -196,12 +207,14 @@ impl Node {
         claimed: Claimed,
     ) -> Result<Issued, Refusal> {
         let opened = self.open(worker, "Mint")?;
-        self.broker.mint(&self.call(), &opened, &evidence(token), claimed).await
+        self.broker.mint(&self.call(), &opened, &evidence(token), claimed.into()).await
     }
 
     pub(super) async fn renew(&self, worker: &Worker, token: &str, id: LeaseId) -> Result<Issued, Refusal> {
         let opened = self.open(worker, "Renew")?;
-        self.broker.renew(&self.call(), &opened, &evidence(token), id, None).await
+        self.broker
+            .renew(&self.call(), &opened, &evidence(token), RenewInput { lease: id, ttl: None, csr: None })
+            .await
     }
 
     pub(super) async fn complete(&self, worker: &Worker, token: &str) -> Result<Completed, Refusal> {
@@ -225,6 +238,8 @@ impl Node {
             id: SpiffeId::new(&domain(), &path).unwrap(),
             credential: CredentialId { lease: issued.lease, counter: 0 },
             key: key.public.thumbprint(),
+            role: mayfly_mint::Role::System,
+            signer: self.broker.keys().system_authority().id(),
         };
         Ok((certificate, issued))
     }
@@ -249,7 +264,7 @@ impl Node {
         issued: &Issued,
     ) -> Result<(), Reason> {
         let mut input = bearer(issued);
-        input.dpop = Some(worker.proof(issued.credential.compact().expose(), "POST", self.clock.now()));
+        input.dpop = Some(worker.proof(issued.token().unwrap().compact().expose(), "POST", self.clock.now()));
         self.judge(acceptor, &input).await
     }
 

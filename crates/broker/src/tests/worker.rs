@@ -115,7 +115,7 @@ pub(super) fn report() -> Claimed {
 
 pub(super) fn bearer(issued: &Issued) -> CheckInput {
     CheckInput {
-        credential: Credential::Token(issued.credential.compact().expose().clone()),
+        credential: Credential::Token(issued.token().unwrap().compact().expose().clone()),
         dpop: None,
         method: "POST".to_owned(),
         url: API.to_owned(),

@@ -174,6 +174,7 @@ impl Site {
             lineage_max: Ttl::parse("30d").unwrap(),
             longest_life: Ttl::parse("30d").unwrap(),
             accepted_risks: Vec::new(),
+            pointers: mayfly_mint::x509::Pointers::default(),
             audit_file: audit.path.clone(),
             skew_ms: 30_000,
         };
@@ -226,7 +227,7 @@ impl Node {
             names: Vec::new(),
             kind: None,
         };
-        self.broker.mint(&self.call(), &self.open(MINT), &evidence(token), claimed).await
+        self.broker.mint(&self.call(), &self.open(MINT), &evidence(token), claimed.into()).await
     }
 
     /// An operator with a new certificate.
@@ -240,6 +241,8 @@ impl Node {
             id: SpiffeId::parse("spiffe://acme.internal/mayfly/operator/alice").unwrap(),
             credential: CredentialId { lease: issued.lease, counter: 0 },
             key: key.public_key().thumbprint(),
+            role: mayfly_mint::Role::System,
+            signer: self.broker.keys().system_authority().id(),
         };
         self.broker.operator(Some(&certificate)).await.unwrap()
     }

@@ -94,8 +94,8 @@ async fn what_is_not_audited_does_not_leave_and_ends_nothing_that_did() {
     let kept = node.mint("t").await.unwrap();
     node.broker.audit().close().await;
 
-    let renewed =
-        node.broker.renew(&node.call(), &node.open(RENEW), &evidence("t"), kept.record.id, None).await;
+    let again = mayfly_broker::RenewInput { lease: kept.record.id, ttl: None, csr: None };
+    let renewed = node.broker.renew(&node.call(), &node.open(RENEW), &evidence("t"), again).await;
     assert_eq!(renewed.unwrap_err().reason, Reason::AuditUnavailable);
     assert_eq!(only_lease(&site).state, LeaseState::Active, "the token that left goes on");
 

@@ -5,7 +5,7 @@
 use mayfly_domain::{AcceptorName, Audience, GroupName, OperatorName, Owner};
 
 use super::document::Document;
-use super::kinds::{list, some, word};
+use super::kinds::{flag, list, some, word};
 use super::reader::{Notes, Reader};
 
 /// `operators/NAME.toml`.
@@ -26,8 +26,10 @@ pub struct Acceptor {
     pub name: AcceptorName,
     /// Who answers for it.
     pub owner: Owner,
-    /// The audiences whose credentials it may check, sorted; at least one.
+    /// The audiences whose tokens it may check, sorted.
     pub audiences: Vec<Audience>,
+    /// Whether it may check workloads' certificates, which have no audience.
+    pub certificates: bool,
 }
 
 pub(super) fn operator(doc: &Document<'_>, notes: &Notes) -> Option<Operator> {
@@ -45,10 +47,16 @@ pub(super) fn acceptor(doc: &Document<'_>, notes: &Notes) -> Option<Acceptor> {
     let r = Reader::new(doc, notes);
     let name = r.required("name", word(AcceptorName::parse));
     let owner = r.required("owner", word(Owner::parse));
-    let audiences = r.required("audiences", some(64, word(Audience::parse)));
+    let certificates = r.optional("certificates", flag).unwrap_or_default();
+    // Without either it could check nothing.
+    let audiences = if certificates {
+        Some(r.all("audiences", list(64, word(Audience::parse))))
+    } else {
+        r.required("audiences", some(64, word(Audience::parse)))
+    };
     r.finish();
     let mut audiences = audiences?;
     audiences.sort();
     audiences.dedup();
-    Some(Acceptor { name: name?, owner: owner?, audiences })
+    Some(Acceptor { name: name?, owner: owner?, audiences, certificates })
 }

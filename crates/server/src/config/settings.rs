@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use mayfly_domain::{BrokerName, Invalid, TrustDomain, Ttl, defaults};
+use mayfly_mint::x509::Pointers;
 
 use super::kinds::{Size, Wait, choice, count, parsed, path, size, some, ttl, wait, word};
 use super::reader::Reader;
@@ -31,6 +32,8 @@ pub struct Settings {
     pub store: Store,
     /// What opens the sealed keys.
     pub seal: Seal,
+    /// Where verifiers of workloads' certificates may ask about them.
+    pub x509: Asking,
     /// Bounds of lives.
     pub ttl: Lives,
     /// Quotas.
@@ -78,6 +81,15 @@ pub enum Seal {
     Environment(String),
     /// A file with a passphrase, stretched by argon2.
     PassphraseFile(PathBuf),
+}
+
+/// `[x509]`: addresses that stand in workloads' certificates. Nothing is served there by a broker itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asking {
+    /// Of a revocation list.
+    pub crl_url: Option<String>,
+    /// Of an OCSP responder.
+    pub ocsp_url: Option<String>,
 }
 
 /// A default and a maximum.
@@ -190,6 +202,7 @@ pub(super) fn settings(root: &Reader<'_>) -> Option<Settings> {
     let server = server(root.table("server"));
     let store = store(root.table("store"));
     let seal = seal(root);
+    let x509 = asking(root.table("x509"));
     let ttl = lives(root.table("ttl"));
     let quota = quotas(root.table("quota"));
     let limits = limits(root.table("limits"));
@@ -203,6 +216,7 @@ pub(super) fn settings(root: &Reader<'_>) -> Option<Settings> {
         server,
         store: store?,
         seal: seal?,
+        x509,
         ttl,
         quota,
         limits,
@@ -247,6 +261,14 @@ fn seal(root: &Reader<'_>) -> Option<Seal> {
         return None;
     }
     all.into_iter().flatten().next()
+}
+
+fn asking(r: Reader<'_>) -> Asking {
+    let url = |input: &str| Pointers::new(Some(input), None).map(|_| input.to_owned());
+    let asking =
+        Asking { crl_url: r.optional("crl_url", word(url)), ocsp_url: r.optional("ocsp_url", word(url)) };
+    r.finish();
+    asking
 }
 
 fn variable_name(input: &str) -> Result<String, Invalid> {

@@ -25,11 +25,11 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
-use super::peer::{ConnectionHandle, Peer, PeerCertificate};
+use super::peer::{ConnectionHandle, Peer};
 use crate::config::{Limits, Server};
 use crate::http::App;
 use crate::telemetry::Turned;
-use crate::tls::ALPN_H2;
+use crate::tls::{ALPN_H2, Clients};
 
 /// The largest head of a request, in octets.
 const HEAD_OCTETS_MAX: u32 = 32 * 1024;
@@ -64,6 +64,7 @@ impl Bounds {
 #[derive(Debug)]
 pub(super) struct Served {
     pub(super) tls: Arc<ServerConfig>,
+    pub(super) clients: Clients,
     pub(super) app: App,
     pub(super) bounds: Bounds,
     pub(super) draining: CancellationToken,
@@ -81,16 +82,17 @@ impl Served {
                 Ok(Ok(stream)) => stream,
                 Ok(Err(e)) => {
                     tracing::debug!(peer = %address, error = %e, "a TLS handshake failed");
-                    return self.app.metrics().turned(Turned::Handshake);
+                    return self.app.metrics().turned(turned(&e));
                 }
                 Err(_) => return self.app.metrics().turned(Turned::HandshakeTimeout),
             },
         };
-        let certificate = match peer_certificate(&stream) {
-            None => None,
-            Some(Ok(certificate)) => Some(Arc::new(certificate)),
-            Some(Err(e)) => {
-                tracing::warn!(peer = %address, error = %e, "a client certificate is not one of ours in form");
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let certificate = match shown.map(|leaf| self.clients.read(leaf)).transpose() {
+            Ok(certificate) => certificate.map(Arc::new),
+            // Its authority was withdrawn during the handshake.
+            Err(e) => {
+                tracing::debug!(peer = %address, error = %e, "a client certificate counts no more");
                 return self.app.metrics().turned(Turned::Certificate);
             }
         };
@@ -103,7 +105,7 @@ impl Served {
         let builder = builder(bounds, stream.get_ref().1.alpn_protocol() == Some(ALPN_H2));
         let activity = Arc::new(Activity::new());
         let handle = peer.connection.clone();
-        let expires = peer.certificate.as_ref().map(|c| self.until(c.expires));
+        let expires = peer.expires().map(|at| self.until(at));
         let (app, doing) = (self.app.clone(), activity.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (app, peer, running) = (app.clone(), peer.clone(), doing.clone().begin());
@@ -178,8 +180,12 @@ fn builder(bounds: Bounds, h2: bool) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-fn peer_certificate(stream: &TlsStream<TcpStream>) -> Option<Result<PeerCertificate, super::peer::Unfit>> {
-    stream.get_ref().1.peer_certificates()?.first().map(PeerCertificate::read)
+/// Whether it was the client's certificate that a handshake failed over.
+fn turned(error: &std::io::Error) -> Turned {
+    match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(_)) => Turned::Certificate,
+        _ => Turned::Handshake,
+    }
 }
 
 async fn expired(at: Option<Instant>) {

@@ -147,11 +147,22 @@ async fn foreign_and_unfit_certificates_are_refused() {
     }
     assert_eq!(f.slow.done.load(Ordering::SeqCst), 0);
     assert!(
-        f.counted("mayfly_connections_turned_away_total{reason=\"certificate\"} 4"),
+        f.counted("mayfly_connections_turned_away_total{reason=\"certificate\"} 8"),
         "{}",
         f.metrics.encode()
     );
-    assert!(f.counted("mayfly_connections_turned_away_total{reason=\"handshake\"} 4"));
+}
+
+#[tokio::test]
+async fn a_withdrawn_authority_opens_no_connection_and_a_new_one_does() {
+    let f = Fixture::start(server(), limits()).await;
+    let (old, new) = (f.ca.client(OPERATOR, |_| {}), Authority::new());
+    let next = new.client(OPERATOR, |_| {});
+    let again = (old.0.clone(), old.1.clone_key());
+    f.connect(Some(old)).await.call(CHECK, &[]).await.unwrap();
+    f.trust(std::slice::from_ref(&new.certificate));
+    f.connect(Some(next)).await.call(CHECK, &[]).await.unwrap();
+    assert!(f.connect(Some(again)).await.call(CHECK, &[]).await.is_err());
 }
 
 #[tokio::test]
@@ -384,11 +395,11 @@ async fn another_certificate_is_served_from_the_next_connection_on() {
     let before = shown().await;
     let (chain, key) = f.ca.server();
     let new = chain.first().unwrap().clone();
-    f.tls.replace(chain, key, std::slice::from_ref(&f.ca.certificate)).unwrap();
+    f.tls.replace(chain, key).unwrap();
     assert_ne!(before, new);
     assert_eq!(shown().await, new);
     first.call(CHECK, &[]).await.unwrap();
     let (_, key) = f.ca.server();
-    assert!(f.tls.replace(vec![before], key, std::slice::from_ref(&f.ca.certificate)).is_err());
+    assert!(f.tls.replace(vec![before], key).is_err());
     assert_eq!(shown().await, new);
 }

@@ -8,6 +8,9 @@ use tonic::{Request, Response, Status};
 
 use super::{Shared, answer, context};
 
+/// The longest certificate that is looked at, in octets: one with the deepest lineage and the most names fits.
+const CERTIFICATE_OCTETS_MAX: usize = 8 * 1024;
+
 /// `AcceptorService` over a broker.
 #[derive(Debug, Clone)]
 pub struct Acceptors(pub Shared);
@@ -36,8 +39,15 @@ fn input(wire: v1::CheckRequest) -> Result<CheckInput, Refusal> {
     let credential = match wire.credential {
         Some(v1::check_request::Credential::Lease(id)) => Credential::Lease(LeaseId::parse(&id)?),
         Some(v1::check_request::Credential::Token(token)) => Credential::Token(token),
+        Some(v1::check_request::Credential::Certificate(der)) => {
+            if der.len() > CERTIFICATE_OCTETS_MAX {
+                return Err(Reason::TooLarge.into());
+            }
+            Credential::Certificate(der)
+        }
         None => {
-            return Err(mayfly_domain::Invalid::new("credential", "", "must be a lease or a token").into());
+            let problem = "must be a lease, a token or a certificate";
+            return Err(mayfly_domain::Invalid::new("credential", "", problem).into());
         }
     };
     Ok(CheckInput {

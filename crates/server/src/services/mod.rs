@@ -1,14 +1,17 @@
 //! The gRPC services: each turns a message into a use case's input and its outcome into a message.
 
 mod acceptor;
+mod joining;
 mod local;
 mod operator;
+mod watch;
 mod workload;
 
 use std::sync::Arc;
 
 use mayfly_broker::{Broker, Call, ClientCertificate, RequestId};
 use mayfly_domain::Refusal;
+use mayfly_mint::x509::verify;
 use tonic::{Request, Response, Status};
 
 pub use acceptor::Acceptors;
@@ -25,6 +28,8 @@ use crate::status::status;
 struct Context {
     call: Call,
     certificate: Option<ClientCertificate>,
+    /// The same as the transport verified it.
+    peer: Option<Arc<verify::ClientCertificate>>,
 }
 
 fn context<T>(broker: &Broker, request: &Request<T>) -> Context {
@@ -37,6 +42,7 @@ fn context<T>(broker: &Broker, request: &Request<T>) -> Context {
             peer: peer.map(|p| p.address.ip()),
         },
         certificate: peer.and_then(|p| p.certificate.as_deref()).and_then(convert::certificate),
+        peer: peer.and_then(|p| p.certificate.clone()),
     }
 }
 

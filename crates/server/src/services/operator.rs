@@ -9,7 +9,7 @@ use mayfly_proto::v1;
 use mayfly_proto::v1::operator_service_server::OperatorService;
 use tonic::{Request, Response, Status};
 
-use super::{Shared, answer, context};
+use super::{Shared, answer, context, joining};
 use crate::convert;
 
 /// `OperatorService` over a broker.
@@ -351,36 +351,39 @@ impl OperatorService for Operators {
 
     async fn create_join_token(
         &self,
-        _: Request<v1::CreateJoinTokenRequest>,
+        request: Request<v1::CreateJoinTokenRequest>,
     ) -> Result<Response<v1::CreateJoinTokenResponse>, Status> {
-        Err(Status::unimplemented("CreateJoinToken"))
+        joining::create(&self.0, request).await
     }
 
     async fn list_join_tokens(
         &self,
-        _: Request<v1::ListJoinTokensRequest>,
+        request: Request<v1::ListJoinTokensRequest>,
     ) -> Result<Response<v1::ListJoinTokensResponse>, Status> {
-        Err(Status::unimplemented("ListJoinTokens"))
+        joining::list(&self.0, request).await
     }
 
     async fn withdraw_join_token(
         &self,
-        _: Request<v1::WithdrawJoinTokenRequest>,
+        request: Request<v1::WithdrawJoinTokenRequest>,
     ) -> Result<Response<v1::WithdrawJoinTokenResponse>, Status> {
-        Err(Status::unimplemented("WithdrawJoinToken"))
+        joining::withdraw(&self.0, request).await
     }
 }
 
 fn kind(text: &str) -> Result<Option<CredentialKind>, Refusal> {
-    let known =
-        [CredentialKind::Token, CredentialKind::Operator, CredentialKind::Acceptor, CredentialKind::Account];
+    let known = [
+        CredentialKind::Token,
+        CredentialKind::X509,
+        CredentialKind::Operator,
+        CredentialKind::Acceptor,
+        CredentialKind::Account,
+    ];
     match text {
         "" => Ok(None),
-        named => {
-            known.into_iter().find(|k| k.as_str() == named).map(Some).ok_or_else(|| {
-                Invalid::new("kind", named, "is not token, operator, acceptor or account").into()
-            })
-        }
+        named => known.into_iter().find(|k| k.as_str() == named).map(Some).ok_or_else(|| {
+            Invalid::new("kind", named, "is not token, x509, operator, acceptor or account").into()
+        }),
     }
 }
 

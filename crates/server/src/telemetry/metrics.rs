@@ -26,7 +26,7 @@ pub enum Turned {
     HandshakeTimeout,
     /// The TLS handshake failed.
     Handshake,
-    /// The client's certificate is not one of ours in form.
+    /// The client's certificate is not one of ours.
     Certificate,
     /// No request came in time.
     Silent,

@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use mayfly_domain::SystemClock;
+use mayfly_domain::{SystemClock, TrustDomain};
+use mayfly_mint::x509::verify::{Anchors, ClientCertificate};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
     SerialNumber,
@@ -34,7 +36,7 @@ use crate::http::App;
 use crate::listen::{Peer, serve};
 use crate::published::{Documents, Published};
 use crate::telemetry::Metrics;
-use crate::tls::Tls;
+use crate::tls::{Clients, Tls};
 
 pub(super) const CHECK: &str = "/test.Slow/Check";
 pub(super) const MINT: &str = "/mayfly.v1.WorkloadService/Mint";
@@ -117,10 +119,10 @@ impl tower::Service<Request<tonic::body::Body>> for Slow {
             this.done.fetch_add(1, Ordering::SeqCst);
             this.finished.notify_one();
             let mut response = Status::ok("").into_http();
-            if let Some(certificate) = &peer.certificate {
+            if let Some(ClientCertificate::System(certificate)) = peer.certificate.as_deref() {
                 response.headers_mut().insert("peer", certificate.id.as_str().parse().unwrap());
                 let credential = certificate.credential().unwrap().to_string();
-                response.headers_mut().insert("key", certificate.key.unwrap().to_string().parse().unwrap());
+                response.headers_mut().insert("key", certificate.key.to_string().parse().unwrap());
                 response.headers_mut().insert("credential", credential.parse().unwrap());
             }
             Ok(response)
@@ -159,6 +161,7 @@ pub(super) struct Fixture {
     pub(super) slow: Slow,
     pub(super) metrics: Metrics,
     pub(super) tls: Arc<Tls>,
+    trusted: Arc<ArcSwap<Anchors>>,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
 }
@@ -191,18 +194,25 @@ pub(super) fn limits() -> Limits {
     }
 }
 
+fn anchors(system: &[CertificateDer<'static>]) -> Arc<Anchors> {
+    Arc::new(Anchors::new(&TrustDomain::parse("a.b").unwrap(), &[], system).unwrap())
+}
+
 impl Fixture {
     pub(super) async fn start(server: Server, limits: Limits) -> Self {
         let ca = Authority::new();
         let (chain, key) = ca.server();
         let clock: mayfly_domain::time::SharedClock = Arc::new(SystemClock);
-        let tls =
-            Arc::new(Tls::new(clock.clone(), chain, key, std::slice::from_ref(&ca.certificate)).unwrap());
+        let trusted = Arc::new(ArcSwap::new(anchors(std::slice::from_ref(&ca.certificate))));
+        let source = trusted.clone();
+        let clients = Clients::new(clock.clone(), move || source.load_full());
+        let tls = Arc::new(Tls::new(clock.clone(), chain, key, clients).unwrap());
         let slow = Slow::default();
         let grpc = Routes::new(As::<false>(slow.clone())).add_service(As::<true>(slow.clone()));
         let web: Router = Published::new(|| Documents {
             jwks: Bytes::from_static(b"{\"keys\":[]}"),
             ca_pem: Bytes::from_static(b"PEM"),
+            bundle: Bytes::from_static(b"{\"keys\":[]}"),
         })
         .router();
         let metrics = Metrics::default();
@@ -217,7 +227,7 @@ impl Fixture {
             };
             serve(listener, running, app, &server, &limits, stopped).await;
         });
-        Self { address, ca, slow, metrics, tls, stop: Some(stop), served }
+        Self { address, ca, slow, metrics, tls, trusted, stop: Some(stop), served }
     }
 
     pub(super) fn client(&self, identity: Option<Identity>, alpn: &[u8]) -> ClientConfig {
@@ -246,6 +256,11 @@ impl Fixture {
         let (send, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         Client { send, connection: tokio::spawn(connection) }
+    }
+
+    /// Trusts other authorities of operators and acceptors from now on.
+    pub(super) fn trust(&self, authorities: &[CertificateDer<'static>]) {
+        self.trusted.store(anchors(authorities));
     }
 
     /// Ends the server and waits for it.
