@@ -23,6 +23,9 @@ mod serve;
 
 pub use serve::{Peer, peer, serve};
 
+/// How long the connection with a new certificate may take to come, where a call needs it.
+const ROTATION: Duration = Duration::from_secs(2);
+
 /// A channel that connects anew for each new certificate: new requests take the new connection once it is there,
 /// requests under way end on the old one, which closes after the last of them.
 ///
@@ -68,6 +71,25 @@ impl RotatingChannel {
             }
         });
         Ok(Self(receiver))
+    }
+}
+
+impl RotatingChannel {
+    /// What tells whether another connection came after this moment.
+    pub(crate) fn newer(&self) -> Newer {
+        let mut channel = self.0.clone();
+        channel.mark_unchanged();
+        Newer(channel)
+    }
+}
+
+/// Waits for the connection with the next certificate.
+pub(crate) struct Newer(watch::Receiver<Channel>);
+
+impl Newer {
+    /// Whether there is another connection, now or before long.
+    pub(crate) async fn came(&mut self) -> bool {
+        matches!(tokio::time::timeout(ROTATION, self.0.changed()).await, Ok(Ok(())))
     }
 }
 

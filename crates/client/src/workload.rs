@@ -212,7 +212,8 @@ impl WorkloadClient {
         self.call(rpc::GET_TASK, payload, |mut rpc, call| async move { rpc.get_task(call).await }).await
     }
 
-    /// Makes one call; once more with new evidence, where the broker asks for that and the source gives it.
+    /// Makes one call; once more with new evidence, where the broker asks for that and the source gives it, or over
+    /// the next connection, where the certificate of this one was renewed meanwhile.
     async fn call<P: Message, R: Answer, F: Future<Output = Result<Response<R>, Status>>>(
         &self,
         name: &str,
@@ -221,7 +222,9 @@ impl WorkloadClient {
     ) -> Result<R, Failure> {
         let deadline = Deadline::after(self.patience);
         let once = |left| self.once(left, name, &payload, &send);
+        let mut newer = self.line.channel.newer();
         match until(deadline, once).await {
+            Err(failed) if was_renewed(&failed) && newer.came().await => until(deadline, once).await,
             Err(failed) if wants_new_evidence(&failed) && self.source.gives_fresh() => {
                 *self.evidence.lock().await = None;
                 until(deadline, once).await
@@ -292,6 +295,11 @@ pub async fn complete_by_handle(
         async move { Ok(rpc.complete_task_by_handle(call).await?.into_inner()) }
     })
     .await
+}
+
+/// Whether the connection's certificate may be one that its lease has left behind.
+fn was_renewed(failed: &Failure) -> bool {
+    matches!(failed.reason, Some(Reason::CertificateNotAllowed | Reason::LeaseOfAnother))
 }
 
 fn wants_new_evidence(failed: &Failure) -> bool {

@@ -356,7 +356,16 @@ async fn a_live_certificate_is_evidence_and_ends_with_its_release() {
         ttl: None,
         scopes: mayfly_domain::Scopes::default(),
     };
-    identity.client().await.unwrap().mint(&child).await.unwrap();
+    let client = identity.client().await.unwrap();
+    client.mint(&child).await.unwrap();
+    // A call that meets a renewal goes over the connection with the new certificate.
+    let mut events = identity.events();
+    for _ in 0..5 {
+        identity.renew_now();
+        assert!(matches!(events.recv().await, Ok(Event::Renewed(_))));
+        client.mint(&child).await.unwrap();
+    }
+    drop(client);
     // Something that was made from it lives on; it must not bring another certificate.
     let mut state = identity.state();
     identity.release().await.unwrap();

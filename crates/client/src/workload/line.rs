@@ -40,6 +40,7 @@ impl Nonces {
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
     pub(super) rpc: Rpc,
+    pub(super) channel: RotatingChannel,
     pub(crate) trust_domain: TrustDomain,
     pub(crate) nonces: Arc<Nonces>,
 }
@@ -49,7 +50,8 @@ impl Line {
     pub(crate) async fn connect(target: &Target, patience: Duration) -> Result<Self, Failure> {
         let deadline = Deadline::after(patience);
         let channel = until(deadline, |_| channel::connect(target)).await?;
-        let rpc = rpc(channel.into());
+        let channel = RotatingChannel::from(channel);
+        let rpc = rpc(channel.clone());
         let first = until(deadline, |left| nonce(rpc.clone(), left)).await?;
         let trust_domain = TrustDomain::parse(&first.trust_domain)?;
         if target.trust_domain.as_ref().is_some_and(|ours| *ours != trust_domain) {
@@ -57,12 +59,12 @@ impl Line {
         }
         let nonces = Arc::new(Nonces::default());
         nonces.keep(first.nonce);
-        Ok(Self { rpc, trust_domain, nonces })
+        Ok(Self { rpc, channel, trust_domain, nonces })
     }
 
     /// The same broker over another channel.
     pub(crate) fn over(&self, channel: RotatingChannel) -> Self {
-        Self { rpc: rpc(channel), ..self.clone() }
+        Self { rpc: rpc(channel.clone()), channel, ..self.clone() }
     }
 
     /// The trust bundle, now and at each change.
