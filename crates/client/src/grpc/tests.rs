@@ -128,15 +128,15 @@ async fn a_connection_ends_with_its_peers_certificate() {
     tls.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
     let ends = caller.svid().unwrap().expires;
     // Frames, until one says that the connection is to end (GOAWAY, RFC 9113, section 6.8).
-    loop {
+    let told = async {
         let mut head = [0; 9];
-        tls.read_exact(&mut head).await.unwrap();
-        let length = usize::from(head[1]) << 8 | usize::from(head[2]);
-        tls.read_exact(&mut vec![0; length]).await.unwrap();
-        if head[3] == 7 {
-            break;
+        while head[3] != 7 {
+            tls.read_exact(&mut head).await.unwrap();
+            let length = usize::from(head[1]) << 8 | usize::from(head[2]);
+            tls.read_exact(&mut vec![0; length]).await.unwrap();
         }
-    }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.unwrap();
     let now = mayfly_domain::Clock::now(&mayfly_domain::SystemClock);
     assert!(now.plus(1_000) >= ends && now < ends.plus(10_000), "{now:?} {ends:?}");
 }

@@ -222,6 +222,20 @@ async fn a_lineage_that_is_over_goes_on_with_first_evidence_while_the_certificat
 }
 
 #[tokio::test(start_paused = true)]
+async fn falling_back_is_said_once_though_the_certificate_ends_meanwhile() {
+    let mut script = vec![no(Reason::LineageEnded)];
+    script.extend(vec![no(Reason::IssuerUnavailable); 40]);
+    let mut kept = keep(60, 0, true, script);
+    let mut said = Vec::new();
+    while !said.contains(&"issued".to_owned()) {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        said.extend(kept.said());
+    }
+    assert!(said.contains(&"expired".to_owned()), "{said:?}");
+    assert_eq!(said.iter().filter(|e| e.starts_with("fell back")).count(), 1, "{said:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_service_that_came_by_a_join_token_says_that_it_needs_a_new_one() {
     let mut kept = keep(3_600, 0, false, vec![no(Reason::LeaseRevoked), no(Reason::EvidenceUsed)]);
     (&mut kept.task).await.unwrap();

@@ -77,8 +77,8 @@ fn only_a_live_certificate_of_an_expected_workload_of_the_issuing_ca_is_accepted
 #[test]
 fn another_issuing_ca_is_refused_whatever_stands_above_it() {
     let (ca, system, key) = (Workloads::new("workloads"), Ca::new(), spki());
-    // The bundle shows the root that certifies brokers and operators; it is no anchor.
-    let verifier = verifier(&ca, &[&system.root]);
+    // The bundle shows what stands above; none of it is an anchor, even where it issued the leaf itself.
+    let verifier = verifier(&ca, &[&system.root, &system.issuing]);
     let unknown = Error::InvalidCertificate(CertificateError::UnknownIssuer);
     let (leaf, _) = system.leaf(&[WORKLOAD]);
     let beside = [system.issuing.clone(), system.root.clone()];
