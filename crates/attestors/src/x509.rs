@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use mayfly_attest::{Attestor, Authority, Challenge, Evidence, Judged, Verified, X509Proof};
 use mayfly_domain::text::shown;
-use mayfly_domain::{Reason, Refusal, UnixMillis, defaults};
+use mayfly_domain::{Reason, Refusal, TrustDomain, UnixMillis, defaults};
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, UnixTime};
 use webpki::{EndEntityCert, KeyUsage, ring};
 
@@ -78,7 +78,32 @@ pub struct X509Attestor {
 impl X509Attestor {
     /// Replaces the authorities by those that the rules name. Before the first time there is none.
     pub fn set_authorities(&self, authorities: Vec<Authority>) {
-        let mut trusted = Trusted::default();
+        self.trusted.store(Arc::new(Trusted::of(authorities)));
+    }
+
+    fn judge(
+        &self,
+        proof: &X509Proof,
+        challenge: &Challenge<'_>,
+        now: UnixMillis,
+    ) -> Result<Verified, Refusal> {
+        let octets: usize = proof.chain.iter().map(Vec::len).sum();
+        if octets.saturating_add(proof.signature.len()) > OCTETS_MAX {
+            return Err(too_large(format!("{} KiB", OCTETS_MAX / 1024)));
+        }
+        let verified = self.trusted.load().chained(&proof.chain, challenge.trust_domain, now)?;
+        prove(proof, challenge)?;
+        Ok(verified)
+    }
+}
+
+fn too_large(limit: String) -> Refusal {
+    Refusal::new(Reason::TooLarge, "the certificate chain").fact("limit", limit)
+}
+
+impl Trusted {
+    fn of(authorities: Vec<Authority>) -> Self {
+        let mut trusted = Self::default();
         for authority in authorities {
             match authority::anchor(&authority.certificate) {
                 Ok(anchor) => {
@@ -88,79 +113,59 @@ impl X509Attestor {
                 Err(e) => tracing::error!(authority = authority.name, error = %e, "authority left out"),
             }
         }
-        self.trusted.store(Arc::new(trusted));
+        trusted
     }
 
-    fn judge(
+    /// What the leaf of a chain says, where the chain holds now.
+    fn chained(
         &self,
-        proof: &X509Proof,
-        challenge: &Challenge<'_>,
+        chain: &[Vec<u8>],
+        trust_domain: &TrustDomain,
         now: UnixMillis,
     ) -> Result<Verified, Refusal> {
-        let der = bounded(proof)?;
-        let trusted = self.trusted.load();
-        if trusted.anchors.is_empty() {
+        if chain.len() > CHAIN_MAX {
+            return Err(too_large(format!("{CHAIN_MAX} certificates")));
+        }
+        let Some((der, between)) = chain.split_first() else {
+            return Err(Refusal::new(Reason::EvidenceMalformed, "no certificate"));
+        };
+        if self.anchors.is_empty() {
             return Err(Refusal::new(Reason::IssuerUnknown, "no trust rule names an authority"));
         }
         let leaf = Leaf::parse(der)?;
         leaf.dates(now)?;
-        leaf.fit(challenge.trust_domain)?;
-        let certificate = CertificateDer::from(der);
-        let entity = EndEntityCert::try_from(&certificate).map_err(|e| unchained(e, &leaf))?;
-        let authority = chain(&trusted, &entity, proof, leaf.within(now), now, &leaf)?;
-        prove(&entity, proof, &challenge.x509_input(der))?;
+        leaf.fit(trust_domain)?;
+        let authority = self.authority(der, between, leaf.within(now)).map_err(|e| unchained(&e, &leaf))?;
+        if now >= authority.expires.plus(defaults::SKEW_MS) {
+            // Path validation looks at no date of an anchor; the file that the rule names still has an end.
+            let detail = format!("the certificate of the authority `{}` has expired", authority.name);
+            return Err(Refusal::new(Reason::EvidenceChain, detail));
+        }
         leaf.verified(authority.name.clone())
     }
+
+    fn authority(&self, der: &[u8], between: &[Vec<u8>], at: UnixTime) -> Result<&Authority, webpki::Error> {
+        let certificate = CertificateDer::from(der);
+        let between: Vec<CertificateDer<'_>> =
+            between.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        let entity = EndEntityCert::try_from(&certificate)?;
+        let usage = KeyUsage::client_auth();
+        let path =
+            entity.verify_for_usage(CHAIN_ALGORITHMS, &self.anchors, &between, at, usage, None, None)?;
+        let place = self.anchors.iter().position(|anchor| anchor == path.anchor());
+        place.and_then(|n| self.authorities.get(n)).ok_or(webpki::Error::UnknownIssuer)
+    }
 }
 
-/// The leaf of a chain that is no longer than the limits.
-fn bounded(proof: &X509Proof) -> Result<&[u8], Refusal> {
-    let too_large =
-        |fact: String| Refusal::new(Reason::TooLarge, "the certificate chain").fact("limit", fact);
-    if proof.chain.len() > CHAIN_MAX {
-        return Err(too_large(format!("{CHAIN_MAX} certificates")));
-    }
-    let octets: usize = proof.chain.iter().map(Vec::len).sum();
-    if octets.saturating_add(proof.signature.len()) > OCTETS_MAX {
-        return Err(too_large(format!("{} KiB", OCTETS_MAX / 1024)));
-    }
-    proof
-        .chain
-        .first()
-        .map(Vec::as_slice)
-        .ok_or_else(|| Refusal::new(Reason::EvidenceMalformed, "no certificate"))
-}
-
-fn chain<'t>(
-    trusted: &'t Trusted,
-    entity: &EndEntityCert<'_>,
-    proof: &X509Proof,
-    at: UnixTime,
-    now: UnixMillis,
-    leaf: &Leaf<'_>,
-) -> Result<&'t Authority, Refusal> {
-    let between: Vec<CertificateDer<'_>> =
-        proof.chain.iter().skip(1).map(|der| CertificateDer::from(der.as_slice())).collect();
-    let usage = KeyUsage::client_auth();
-    let path = entity
-        .verify_for_usage(CHAIN_ALGORITHMS, &trusted.anchors, &between, at, usage, None, None)
-        .map_err(|e| unchained(e, leaf))?;
-    let place = trusted.anchors.iter().position(|anchor| anchor == path.anchor());
-    let authority = place.and_then(|n| trusted.authorities.get(n));
-    let authority = authority.ok_or_else(|| Refusal::from(Reason::Internal))?;
-    if now >= authority.expires.plus(defaults::SKEW_MS) {
-        // Path validation looks at no date of an anchor; the file that the rule names still has an end.
-        let detail = format!("the certificate of the authority `{}` has expired", authority.name);
-        return Err(Refusal::new(Reason::EvidenceChain, detail));
-    }
-    Ok(authority)
-}
-
-fn prove(entity: &EndEntityCert<'_>, proof: &X509Proof, input: &[u8]) -> Result<(), Refusal> {
+/// Verifies that the leaf's key signed for this call.
+fn prove(proof: &X509Proof, challenge: &Challenge<'_>) -> Result<(), Refusal> {
     let no = |detail: String| Refusal::new(Reason::EvidenceProof, detail);
+    let leaf = proof.chain.first().map(Vec::as_slice).unwrap_or_default();
+    let certificate = CertificateDer::from(leaf);
+    let entity = EndEntityCert::try_from(&certificate).map_err(|e| no(e.to_string()))?;
     let algorithm = proof_algorithm(proof.scheme)
         .ok_or_else(|| no(format!("the scheme {:#06x} is not one that is known", proof.scheme)))?;
-    entity.verify_signature(algorithm, input, &proof.signature).map_err(|e| match e {
+    entity.verify_signature(algorithm, &challenge.x509_input(leaf), &proof.signature).map_err(|e| match e {
         webpki::Error::InvalidSignatureForPublicKey => {
             no("another key, call or certificate was signed".into())
         }
@@ -169,9 +174,9 @@ fn prove(entity: &EndEntityCert<'_>, proof: &X509Proof, input: &[u8]) -> Result<
 }
 
 /// Why a chain does not hold; the issuer's name is the caller's own word.
-fn unchained(error: webpki::Error, leaf: &Leaf<'_>) -> Refusal {
+fn unchained(error: &webpki::Error, leaf: &Leaf<'_>) -> Refusal {
     use webpki::Error;
-    let reason = match &error {
+    let reason = match error {
         Error::CertExpired { .. } => Reason::EvidenceExpired,
         Error::CertNotValidYet { .. } => Reason::EvidenceNotYetValid,
         Error::BadDer
@@ -205,6 +210,36 @@ impl Attestor for X509Attestor {
                 Err(Refusal::new(Reason::EvidenceMalformed, "not a certificate with its proof"))
             }
         }
+    }
+}
+
+/// What must not be mistaken for attestation.
+pub mod danger {
+    use mayfly_attest::{Authority, Claims, Verified};
+    use mayfly_domain::{Refusal, TrustDomain, UnixMillis};
+
+    use super::Trusted;
+    use super::claims::Leaf;
+
+    /// Judges a chain, the leaf first, whose key nobody proved: to explain to an operator which rules would match.
+    ///
+    /// # Errors
+    /// Those of the attestor, but for the proof's.
+    pub fn unproven(
+        authorities: Vec<Authority>,
+        chain: &[Vec<u8>],
+        trust_domain: &TrustDomain,
+        now: UnixMillis,
+    ) -> Result<Verified, Refusal> {
+        Trusted::of(authorities).chained(chain, trust_domain, now)
+    }
+
+    /// Reads a certificate as if somebody vouched for it.
+    ///
+    /// # Errors
+    /// `EVIDENCE_MALFORMED`.
+    pub fn unverified(der: &[u8]) -> Result<Claims, Refusal> {
+        Ok(Leaf::parse(der)?.verified(String::new())?.claims)
     }
 }
 

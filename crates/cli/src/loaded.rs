@@ -4,9 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use mayfly_attest::evidence::{Claims, Verified};
+use mayfly_attestors::x509::danger;
 use mayfly_client::{Env, Evidence, Failure, KeyHome, Source};
 use mayfly_domain::{EvidenceHash, Reason, Refusal, UnixMillis};
 use mayfly_server::config::{self, Loaded, Problems, Settings};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use crate::session::{EvidenceArgs, Session};
 
@@ -71,15 +74,31 @@ impl Unverified {
         Ok(Self { verified: verified(claims(&evidence)?)?, source: source.describe() })
     }
 
-    /// Takes claims from a JSON file.
-    pub(crate) fn read(file: &PathBuf) -> Result<Self, Failure> {
+    /// Takes claims from a JSON file, or a certificate with its chain from a PEM file.
+    pub(crate) fn read(file: &PathBuf, loaded: &Loaded, now: UnixMillis) -> Result<Self, Failure> {
         let no = |why: String| {
             Failure::of(Reason::InputInvalid).fact("file", file.display().to_string()).fact("problem", why)
         };
         let json = std::fs::read(file).map_err(|e| no(e.to_string()))?;
+        if let Some(chain) = certificates(&json) {
+            let chain = chain.map_err(no)?;
+            let trust_domain = &loaded.settings.trust_domain;
+            let verified = danger::unproven(loaded.rules.authorities(), &chain, trust_domain, now);
+            let verified = verified.map_err(|e| detailed(&e))?;
+            return Ok(Self { verified, source: format!("the certificate in {}", file.display()) });
+        }
         let claims = mayfly_attestors::json::object(&json).map_err(|e| no(e.to_string()))?;
         Ok(Self { verified: verified(claims)?, source: format!("the file {}", file.display()) })
     }
+}
+
+/// The certificates of a PEM file, in their order; none where it is no such file.
+fn certificates(text: &[u8]) -> Option<Result<Vec<Vec<u8>>, String>> {
+    if !text.starts_with(b"-----BEGIN ") {
+        return None;
+    }
+    let all = CertificateDer::pem_slice_iter(text).map(|one| one.map(|der| der.to_vec()));
+    Some(all.collect::<Result<_, _>>().map_err(|e| e.to_string()))
 }
 
 fn key_of(source: &Source, loaded: &Loaded, env: &Env) -> Result<mayfly_domain::Thumbprint, Failure> {

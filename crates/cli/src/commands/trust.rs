@@ -42,15 +42,17 @@ pub(crate) struct Explain {
     evidence: EvidenceArgs,
 }
 
-/// Test what the rules make of a file of claims
+/// Test what the rules make of a file of claims, or of a certificate
 ///
-/// Exit code 0 where exactly one rule accepts them, and it is the one that was expected.
+/// Exit code 0 where exactly one rule accepts them, and it is the one that was expected. A certificate's chain and
+/// dates are verified, as by a broker; whether anybody holds its key is not.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  mayfly trust test claims.json --rule payments-deploy --workload /ci/payments/deploy")]
+Examples:
+  mayfly trust test claims.json --rule payments-deploy --workload /ci/payments/deploy
+  mayfly trust test device.pem --rule devices")]
 pub(crate) struct Test {
-    /// A JSON object of claims, as in a token's payload
+    /// A JSON object of claims, as in a token's payload; or a certificate in PEM, its intermediates after it
     claims: PathBuf,
     /// The rule that must accept them
     #[arg(long, value_name = "NAME")]
@@ -201,7 +203,7 @@ impl Trust {
             }
             Self::Test(args) => {
                 let loaded = args.config.load()?;
-                let taken = Unverified::read(&args.claims)?;
+                let taken = Unverified::read(&args.claims, &loaded, session.clock.now())?;
                 let explained = explained(&loaded, &taken)?;
                 session.printer.show(&explained)?;
                 let Some(made) = &explained.identity else {
