@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use mayfly_attest::{
     Attestor, Challenge, Evidence, Judged, Known, MtlsCertificate, Parent, Shown, TaskClaim,
 };
-use mayfly_domain::{CredentialKind, JoinToken, Reason, Refusal, Ttl, UnixMillis};
+use mayfly_domain::{CredentialKind, JoinToken, Reason, Refusal, Thumbprint, Ttl, UnixMillis};
 use mayfly_lease::{CheckCommand, JoinState, LeaseRecord, LeaseStore};
 
 tokio::task_local! {
@@ -48,7 +48,12 @@ impl OwnAttestor {
         Self { store, lineage }
     }
 
-    async fn live(&self, shown: &MtlsCertificate) -> Result<Known, Refusal> {
+    /// Judges a certificate that came with a call signed by `caller`.
+    ///
+    /// A renewal that changed the key may have lost its answer: then the workload has the lease's key and no
+    /// certificate for it. So a certificate that its lease left behind counts where the call itself proves the
+    /// lease's key; without that, a lost answer would leave the workload with neither.
+    async fn live(&self, shown: &MtlsCertificate, caller: Thumbprint) -> Result<Known, Refusal> {
         let command =
             CheckCommand { id: shown.credential.lease, observation: Some(shown.observation.clone()) };
         let checked = self.store.check(&command).await.map_err(Refusal::from)?;
@@ -58,7 +63,8 @@ impl OwnAttestor {
         if body.kind != CredentialKind::X509 || body.workload != shown.id {
             return Err(no("its lease is another's"));
         }
-        if body.key != shown.key || shown.credential.counter > record.counter {
+        let proven = body.key == shown.key || body.key == caller;
+        if !proven || shown.credential.counter > record.counter {
             return Err(no("its lease has another key by now"));
         }
         let (Some(task), Some(x509)) = (body.task.clone(), &body.x509) else {
@@ -121,11 +127,11 @@ impl Attestor for OwnAttestor {
     async fn verify(
         &self,
         evidence: &Evidence,
-        _: &Challenge<'_>,
+        challenge: &Challenge<'_>,
         now: UnixMillis,
     ) -> Result<Judged, Refusal> {
         let known = match evidence {
-            Evidence::Mtls(shown) => self.live(shown).await?,
+            Evidence::Mtls(shown) => self.live(shown, challenge.key).await?,
             Evidence::Join(token) => self.joined(token, now).await?,
             Evidence::Oidc(_) | Evidence::X509(_) => {
                 return Err(Refusal::new(Reason::EvidenceMalformed, "it is an issuer's, not Mayfly's own"));

@@ -130,6 +130,22 @@ async fn a_certificate_renews_itself_with_the_same_key_or_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_renewal_whose_answer_was_lost_is_made_again_with_the_certificate_before_it() {
+    let site = Site::new().await;
+    let node = site.broker("one").await;
+    let (worker, next) = (Worker::payments("1"), Worker::payments("1").other_key());
+    let first = node.mint(&worker, &site.token(&worker), serve()).await.unwrap();
+    let lost = node.renew_itself(&next, node.shown(&first)).await.unwrap();
+    let again = node.renew_itself(&next, node.shown(&first)).await.unwrap();
+    assert_eq!((again.record.id, again.record.counter), (lost.record.id, 2));
+    // Neither the key before nor any other is the lease's.
+    for other in [&worker, &worker.other_key()] {
+        let refused = node.renew_itself(other, node.shown(&first)).await;
+        assert_eq!(why(refused), Reason::CertificateNotAllowed);
+    }
+}
+
+#[tokio::test]
 async fn a_renewal_by_certificate_is_two_questions_to_the_store() {
     let site = Site::new().await;
     let node = site.broker("one").await;
