@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use mayfly_domain::text::is_deceptive;
 use mayfly_domain::{
-    Audience, CredentialId, Intent, LeaseId, Owner, ProfileName, Scope, SpiffeId, TaskId, TaskReason,
+    Audience, CredentialId, Intent, LeaseId, Owner, ProfileName, San, Scope, SpiffeId, TaskId, TaskReason,
     Thumbprint, TrustDomain, Ttl,
 };
 use mayfly_lease::JobId;
@@ -22,7 +22,7 @@ macro_rules! come_back {
 fuzz_target!(|text: &str| {
     come_back!(
         text, SpiffeId, TrustDomain, Owner, TaskId, TaskReason, ProfileName, Intent, Scope, Audience, LeaseId,
-        CredentialId, Thumbprint, Ttl, JobId
+        CredentialId, Thumbprint, Ttl, JobId, San
     );
     if let Ok(id) = SpiffeId::parse(text) {
         let domain = TrustDomain::parse(id.trust_domain()).unwrap();

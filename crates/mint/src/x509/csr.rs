@@ -93,7 +93,10 @@ pub fn read(der: &[u8], key: &PublicKey) -> Result<Wishes, Refusal> {
         return Err(malformed("what is around the signed part of it is not DER"));
     }
     verify_signature(&info.subject_pki, &request.signature_algorithm, &request.signature_value, info.raw)
-        .map_err(|_| Refusal::new(Reason::CsrSignature, "the request's signature does not verify"))?;
+        .map_err(|_| {
+            let problem = "the signature does not verify";
+            Refusal::new(Reason::CsrSignature, problem).fact("problem", problem)
+        })?;
     wishes(info.attributes())
 }
 

@@ -258,6 +258,65 @@ fn openssls_requests_are_read() {
     }
 }
 
+/// A request with these attributes and a good signature.
+fn signed(attributes: &[u8]) -> (Vec<u8>, PublicKey) {
+    let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+    let key = PublicKey::new(KeyAlg::Ed25519, ring::signature::KeyPair::public_key(&pair).as_ref()).unwrap();
+    let info = yasna::construct_der(|w| {
+        w.write_sequence(|w| {
+            w.next().write_u8(0);
+            w.next().write_sequence(|_| ());
+            w.next().write_der(&spki::der(&key));
+            w.next().write_tagged_implicit(yasna::Tag::context(0), |w| {
+                w.write_sequence(|w| w.next().write_der(attributes));
+            });
+        });
+    });
+    let signature = pair.sign(&info);
+    let der = yasna::construct_der(|w| {
+        w.write_sequence(|w| {
+            w.next().write_der(&info);
+            w.next().write_sequence(|w| {
+                w.next().write_oid(&yasna::models::ObjectIdentifier::from_slice(&ED25519));
+            });
+            w.next().write_bitvec_bytes(signature.as_ref(), 512);
+        });
+    });
+    (der, key)
+}
+
+/// `extensionRequest` for subjectAltName with the DNS name `a.svc`, and for extendedKeyUsage clientAuth.
+const ATTRIBUTES: &[u8] = &[
+    0x30, 0x36, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e, 0x31, 0x29, 0x30, 0x27,
+    0x30, 0x10, 0x06, 0x03, 0x55, 0x1d, 0x11, 0x04, 0x09, 0x30, 0x07, 0x82, 0x05, 0x61, 0x2e, 0x73, 0x76,
+    0x63, 0x30, 0x13, 0x06, 0x03, 0x55, 0x1d, 0x25, 0x04, 0x0c, 0x30, 0x0a, 0x06, 0x08, 0x2b, 0x06, 0x01,
+    0x05, 0x05, 0x07, 0x03, 0x02,
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// Whatever a caller signs: what is read is a few good names, and what is not is named.
+    #[test]
+    fn whatever_is_signed_is_read_or_named(at in 0..ATTRIBUTES.len(), octets in proptest::collection::vec(any::<u8>(), 0..3)) {
+        let mut attributes = ATTRIBUTES.to_vec();
+        attributes.splice(at..(at + octets.len()).min(ATTRIBUTES.len()), octets);
+        let (der, key) = signed(&attributes);
+        match read(&der, &key) {
+            Ok(wishes) => prop_assert!(wishes.names.iter().all(|n| San::parse(&n.to_string()).as_ref() == Ok(n))),
+            Err(refusal) => prop_assert!(!refusal.facts.is_empty(), "{refusal:?}"),
+        }
+    }
+}
+
+#[test]
+fn attributes_are_read_as_they_stand() {
+    let (der, key) = signed(ATTRIBUTES);
+    let wishes = read(&der, &key).unwrap();
+    assert_eq!(wishes.names, [San::dns("a.svc").unwrap()]);
+    assert!(wishes.client && !wishes.server);
+}
+
 proptest! {
     #[test]
     fn any_octets_are_read_without_a_panic(der in proptest::collection::vec(any::<u8>(), 0..256)) {
