@@ -7,13 +7,13 @@ use chrono::DateTime;
 use clap::{Args, Subcommand, ValueEnum};
 use mayfly_client::Failure;
 use mayfly_domain::{
-    Environment, Intent, Owner, Owners, ProfileName, Reason, Scope, Scopes, SpiffeId, TaskId, UnixMillis,
+    Environment, Intent, Owner, Owners, ProfileName, Reason, San, Scope, Scopes, SpiffeId, TaskId, UnixMillis,
 };
 use mayfly_policy::{Claimed, Explanation, WorkloadAction, WorkloadFacts};
 use mayfly_server::config::Loaded;
 use serde::Serialize;
 
-use super::trust::{Checked, Warned};
+use super::trust::{Certificates, Checked, Warned};
 use crate::args::Length;
 use crate::loaded::{ConfigArgs, Unverified, detailed};
 use crate::output::{Human, Table, View};
@@ -68,6 +68,9 @@ pub(crate) struct Explain {
     /// A scope that it asks for; may be given several times
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<Scope>,
+    /// A name that it asks for in its certificate, DNS name or address; may be given several times
+    #[arg(long = "name", value_name = "NAME")]
+    names: Vec<San>,
     /// What it does
     #[arg(long, value_enum, default_value_t = Action::Mint)]
     action: Action,
@@ -151,6 +154,10 @@ struct Explained {
     allowed: bool,
     reason: String,
     detail: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    names: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nameless: Vec<String>,
     decided_by: Vec<Decided>,
     nearest: Vec<Near>,
     meant: Option<String>,
@@ -179,8 +186,12 @@ struct Near {
 impl From<Explanation> for Explained {
     fn from(e: Explanation) -> Self {
         let text = e.to_string();
+        let granted = e.decision.answer.as_ref().ok();
+        let names = granted.map(|g| g.names.iter().map(ToString::to_string).collect()).unwrap_or_default();
         let refusal = e.decision.answer.err();
         Self {
+            names,
+            nameless: e.nameless,
             allowed: refusal.is_none(),
             reason: refusal.as_ref().map(|r| r.reason.to_string()).unwrap_or_default(),
             detail: refusal.map(|r| r.detail).unwrap_or_default(),
@@ -266,7 +277,12 @@ fn check(loaded: &Loaded) -> Checked {
     });
     let engine = &loaded.engine;
     let valid = format!("{} policies, {} profiles", engine.policies().len(), engine.profiles().count());
-    Checked { valid, warnings: warned.collect() }
+    let certificates = engine.profiles().filter_map(|profile| {
+        let x509 = profile.x509()?;
+        let names = x509.templates().map(ToString::to_string).collect();
+        Some(Certificates { profile: profile.name.to_string(), usage: x509.usages(), names })
+    });
+    Checked { valid, certificates: certificates.collect(), warnings: warned.collect() }
 }
 
 fn test(loaded: &Loaded) -> Ran {
@@ -302,7 +318,7 @@ impl Policy {
                     reason: None,
                     ttl: args.ttl.map(|l| l.0),
                     scopes: Scopes::new(args.scopes.iter().cloned())?,
-                    names: Vec::new(),
+                    names: args.names.clone(),
                     kind: None,
                 };
                 let explanation = loaded.engine.explain(&facts, args.action.into(), &claimed);

@@ -72,10 +72,20 @@ pub(crate) struct Warned {
     pub(crate) message: String,
 }
 
+/// What a profile's certificates are for, with the templates of their names.
+#[derive(Serialize)]
+pub(crate) struct Certificates {
+    pub(crate) profile: String,
+    pub(crate) usage: &'static str,
+    pub(crate) names: Vec<String>,
+}
+
 /// What a check found.
 #[derive(Serialize)]
 pub(crate) struct Checked {
     pub(crate) valid: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) certificates: Vec<Certificates>,
     pub(crate) warnings: Vec<Warned>,
 }
 
@@ -83,8 +93,14 @@ impl View for Checked {
     fn human(&self, _: UnixMillis) -> Human {
         let row = |w: &Warned| [w.place.clone(), w.kind.clone(), w.message.clone()];
         let rows = Table::new(["place", "about", "warning"], self.warnings.iter().map(row), "none");
-        let valid = Human::Text(format!("{}\n", self.valid));
-        Human::Parts(vec![("valid", valid), ("warnings", Human::Rows(rows))])
+        let mut parts = vec![("valid", Human::Text(format!("{}\n", self.valid)))];
+        if !self.certificates.is_empty() {
+            let row = |c: &Certificates| [c.profile.clone(), c.usage.to_owned(), c.names.join(" ")];
+            let rows = Table::new(["profile", "usage", "names"], self.certificates.iter().map(row), "none");
+            parts.push(("certificates", Human::Rows(rows)));
+        }
+        parts.push(("warnings", Human::Rows(rows)));
+        Human::Parts(parts)
     }
 }
 
@@ -192,7 +208,8 @@ impl Trust {
                     message: e.message,
                 });
                 let valid = format!("{} rules", loaded.rules.rules().len());
-                Checked { valid, warnings: warned.collect() }.show(args.strict, session)
+                Checked { valid, certificates: Vec::new(), warnings: warned.collect() }
+                    .show(args.strict, session)
             }
             Self::Explain(args) => {
                 let loaded = args.config.load()?;
