@@ -4,6 +4,7 @@
 mod blocks;
 mod check;
 mod config;
+mod foreign;
 mod generation;
 mod keys;
 mod mint;

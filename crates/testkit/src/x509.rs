@@ -135,6 +135,14 @@ impl ForeignCa {
         pem(&self.der)
     }
 
+    /// A client certificate for a host, with a new key.
+    pub fn issue_host(&self, kind: KeyKind, host: &str, from: UnixMillis, until: UnixMillis) -> Held {
+        self.issue(kind, |params| {
+            set_validity(params, from, until);
+            params.subject_alt_names = vec![rcgen::SanType::DnsName(host.try_into().unwrap())];
+        })
+    }
+
     /// A client certificate with a new key, after `change` has been at it.
     pub fn issue(&self, kind: KeyKind, change: impl FnOnce(&mut CertificateParams)) -> Held {
         let mut params = CertificateParams::default();

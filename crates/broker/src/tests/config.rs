@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use mayfly_attest::Authority;
 use mayfly_attest::raw::{RawMatch, RawTask, RawTrustRule};
 use mayfly_attest::rule::TrustRule;
 use mayfly_attest::ruleset::RuleSet;
@@ -37,7 +38,7 @@ pub(super) fn settings(id: &str, audit_file: PathBuf) -> Settings {
     }
 }
 
-pub(super) fn rules() -> RuleSet {
+pub(super) fn rules(machines: Authority) -> RuleSet {
     let exact = |pairs: &[(&str, &str)]| -> Vec<(String, RawMatch)> {
         pairs.iter().map(|(k, v)| ((*k).to_owned(), RawMatch::Exact((*v).to_owned()))).collect()
     };
@@ -85,7 +86,20 @@ pub(super) fn rules() -> RuleSet {
         on_other_key: on_other_key.map(Into::into),
         ..RawTrustRule::default()
     };
-    let raw = [payments, billing("report", "1042", None), billing("restart", "1043", Some("supersede"))];
+    let machines = RawTrustRule {
+        name: "machines".into(),
+        preset: Some("x509".into()),
+        authority: Some(machines),
+        spiffe_id: "/machines/{dns}".into(),
+        owners: vec!["team:payments".into()],
+        matches: vec![("dns".into(), RawMatch::Prefix("web-".into()))],
+        evidence_life: Some("30d".into()),
+        // Shorter than the certificates live: an ended task is remembered for their sake alone.
+        task: RawTask { window: Some("1h".into()), window_max: Some("2h".into()), ..RawTask::default() },
+        ..RawTrustRule::default()
+    };
+    let raw =
+        [payments, machines, billing("report", "1042", None), billing("restart", "1043", Some("supersede"))];
     RuleSet::new(raw.into_iter().map(|raw| TrustRule::compile(raw, &domain()).unwrap()).collect()).unwrap()
 }
 

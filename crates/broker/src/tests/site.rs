@@ -8,6 +8,7 @@ use mayfly_attest::envelope::Opened;
 use mayfly_attest::verifier::Verifier;
 use mayfly_attestors::Attestors;
 use mayfly_attestors::keys::StaticKeys;
+use mayfly_attestors::x509::read_authority;
 use mayfly_audit::{Audit, AuditConfig, SyncMode};
 use mayfly_domain::{
     Clock as _, CredentialId, LeaseId, Owner, Reason, Refusal, Secret, SpiffeId, Subject, TaskReason,
@@ -19,6 +20,7 @@ use mayfly_policy::Claimed;
 use mayfly_testkit::clock::TestClock;
 use mayfly_testkit::issuer::{GITHUB_ISSUER, GITLAB_ISSUER, StandInIssuer};
 use mayfly_testkit::memory::MemoryStore;
+use mayfly_testkit::x509::{ForeignCa, KeyKind};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -53,11 +55,12 @@ pub(super) fn why<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> Reason {
     outcome.expect_err("it should be refused").reason
 }
 
-/// One store, one clock, one CI issuer.
+/// One store, one clock, one CI issuer, one authority for machines.
 pub(super) struct Site {
     pub(super) clock: TestClock,
     pub(super) store: MemoryStore,
     pub(super) issuer: StandInIssuer,
+    pub(super) machines: ForeignCa,
     pub(super) dir: TempDir,
 }
 
@@ -78,7 +81,8 @@ impl Site {
     pub(super) fn empty() -> Self {
         let clock = TestClock::at(START);
         let store = MemoryStore::new(Arc::new(clock.clone()));
-        Self { clock, store, issuer: StandInIssuer::new(), dir: tempfile::tempdir().unwrap() }
+        let machines = ForeignCa::new(KeyKind::P256, "machines");
+        Self { clock, store, issuer: StandInIssuer::new(), machines, dir: tempfile::tempdir().unwrap() }
     }
 
     /// A site that was initialised on the host of broker `one`.
@@ -136,7 +140,7 @@ impl Site {
         let source = StaticKeys::new([(GITHUB_ISSUER, jwks.clone()), (GITLAB_ISSUER, jwks)]).unwrap();
         let own = OwnAttestor::new(store.clone(), defaults::X509_LINEAGE);
         let attestor = Arc::new(Attestors::new(Arc::new(source), Arc::new(own)));
-        let rules = rules();
+        let rules = rules(read_authority(self.machines.pem().as_bytes()).unwrap());
         attestor.set_rules(&rules);
         let verifier = Verifier::new(domain(), attestor, clock.clone());
         verifier.set_rules(rules);

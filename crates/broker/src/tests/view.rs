@@ -90,7 +90,7 @@ async fn status_tells_of_a_store_that_is_away() {
     node.mint(&worker, &site.token(&worker), deploy()).await.unwrap();
     let status = node.broker.status(&node.call(), &alice).await.unwrap();
     assert_eq!((status.standing, status.live_leases, status.open_sweeps), ("serving", 2, 0));
-    assert_eq!((status.rules, status.profiles, status.keys.len()), (3, 4, 1));
+    assert_eq!((status.rules, status.profiles, status.keys.len()), (4, 4, 1));
     assert!(status.generation.starts_with("1-"));
     node.store.faults.lock().all = Some(StoreError::Unavailable("gone".into()));
     node.broker.look().await;
