@@ -16,6 +16,14 @@ use url::Url;
 use crate::env::Env;
 use crate::pin::Pin;
 
+/// The variable that names the file with the broker's CA, where [`CA_FILE`] is something else: below `mayfly exec`.
+pub const BROKER_CA_FILE: &str = "MAYFLY_BROKER_CA_FILE";
+/// The variable that names the file with the broker's CA.
+pub const CA_FILE: &str = "MAYFLY_CA_FILE";
+/// The directory of the credentials of a command below `mayfly exec`. A CA file in it verifies that command's peers,
+/// never a broker.
+pub const CREDENTIALS_DIR: &str = "MAYFLY_CREDENTIALS_DIR";
+
 /// The largest contexts file that is read, in octets.
 const FILE_OCTETS_MAX: u64 = 256 * 1024;
 
@@ -121,7 +129,8 @@ impl Contexts {
 
     /// The broker that is meant: the context that `flag` names as it is; else the one that the environment
     /// describes (`MAYFLY_URL`); else `MAYFLY_CONTEXT` or the current one, with `MAYFLY_CA_FILE`,
-    /// `MAYFLY_CA_SHA256` and `MAYFLY_TRUST_DOMAIN` over the file's.
+    /// `MAYFLY_CA_SHA256` and `MAYFLY_TRUST_DOMAIN` over the file's. Below `mayfly exec`, `MAYFLY_BROKER_CA_FILE`
+    /// is in the place of `MAYFLY_CA_FILE`, which there names what verifies the command's peers.
     ///
     /// # Errors
     /// `NOT_FOUND` for an unknown name, `CONFIG_INVALID` for a context that is not complete or valid.
@@ -147,10 +156,11 @@ impl Contexts {
                 (name, context)
             }
         };
-        match (env.var("MAYFLY_CA_FILE"), env.var("MAYFLY_CA_SHA256")) {
+        let ca_file = env.var(BROKER_CA_FILE).map(PathBuf::from).or_else(|| broker_ca(env));
+        match (ca_file, env.var("MAYFLY_CA_SHA256")) {
             (None, None) => {}
             (file, sha256) => {
-                context.ca_file = file.map(PathBuf::from);
+                context.ca_file = file;
                 context.ca_sha256 = sha256;
             }
         }
@@ -166,6 +176,13 @@ impl Contexts {
             Refusal::from(Reason::NotFound).fact("context", name).fact("known", known.join(", "))
         })
     }
+}
+
+/// The file that [`CA_FILE`] names, unless it is what verifies the peers of a command below `mayfly exec`.
+fn broker_ca(env: &Env) -> Option<PathBuf> {
+    let file = PathBuf::from(env.var(CA_FILE)?);
+    let own = env.dir(CREDENTIALS_DIR).is_some_and(|dir| file.starts_with(dir));
+    (!own).then_some(file)
 }
 
 impl Context {

@@ -144,6 +144,11 @@ impl Source {
         matches!(self, Self::GitHub(_))
     }
 
+    /// Whether it gives a join token: one mint takes it, and nothing else does.
+    pub fn is_join_token(&self) -> bool {
+        matches!(self, Self::File(_) | Self::Variable(..)) && self.read().is_ok_and(|e| e.is_join_token())
+    }
+
     /// Whether what it gives can change while this process runs: a variable's can't.
     pub const fn may_change(&self) -> bool {
         !matches!(self, Self::Variable(..))

@@ -26,7 +26,7 @@ use crate::context::Target;
 use crate::evidence::Source;
 use crate::failure::Failure;
 use crate::grpc::RotatingChannel;
-use crate::keys::KeyHome;
+use crate::keys::{KeyHome, WorkloadKey};
 use crate::mtls::Resolver;
 use crate::retry;
 use crate::svid::Svid;
@@ -53,6 +53,10 @@ pub struct Options {
     pub ask: CertificateAsk,
     /// Where the first key lives, so that it is the one of all calls of this task; none: in this process alone.
     pub home: Option<KeyHome>,
+    /// The first key, where the caller has one; `home` is not looked at then.
+    pub key: Option<Arc<WorkloadKey>>,
+    /// A certificate that was minted for this already, in place of the first mint.
+    pub svid: Option<Arc<Svid>>,
     /// Whether each renewal keeps the key; else each makes a new one.
     pub keep_key: bool,
     /// How long the first certificate may take.
@@ -64,7 +68,15 @@ pub struct Options {
 impl Options {
     /// A new key at each renewal, held in this process alone; 30 s for the first certificate.
     pub fn new(ask: CertificateAsk) -> Self {
-        Self { ask, home: None, keep_key: false, patience: retry::CALL, clock: Arc::new(SystemClock) }
+        Self {
+            ask,
+            home: None,
+            key: None,
+            svid: None,
+            keep_key: false,
+            patience: retry::CALL,
+            clock: Arc::new(SystemClock),
+        }
     }
 }
 
@@ -129,7 +141,7 @@ impl X509Identity {
     /// # Errors
     /// Why there is none: no connection, no evidence, or the refusal.
     pub async fn start(target: &Target, source: Source, options: Options) -> Result<Self, Failure> {
-        let Options { ask, home, keep_key, patience, clock } = options;
+        let Options { ask, home, key, svid, keep_key, patience, clock } = options;
         let deadline = Deadline::after(patience);
         // First evidence is shown without a certificate: one from files may be anybody's.
         let target = Target { identity: None, ..target.clone() };
@@ -139,13 +151,16 @@ impl X509Identity {
             line: line.clone(),
             source: Arc::new(source),
             ask,
-            home,
+            home: home.filter(|_| key.is_none()),
             keep_key,
             clock: Arc::clone(&clock),
-            first_key: None,
+            first_key: key,
             next_key: None,
         };
-        let svid = Arc::new(issuer.first(deadline.left()).await?);
+        let svid = match svid {
+            Some(svid) => svid,
+            None => Arc::new(issuer.first(deadline.left()).await?),
+        };
         let (events, _) = broadcast::channel(EVENTS);
         let (state, shown) = watch::channel(State::Live(Arc::clone(&svid)));
         let (bundle, verifies) = watch::channel(Arc::clone(&svid.bundle));

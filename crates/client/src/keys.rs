@@ -187,6 +187,14 @@ impl WorkloadKey {
         Some(Self { pair, public, pkcs8: Zeroizing::new(der.to_vec()), path })
     }
 
+    /// Reads a key from a file of this user's alone.
+    ///
+    /// # Errors
+    /// `CONFIG_INVALID` where it is not there, is not a P-256 key in PKCS#8, or others may read it.
+    pub fn open(path: &Path) -> Result<Self, Refusal> {
+        Self::read(path)?.ok_or_else(|| invalid(path, "is not there"))
+    }
+
     fn read(path: &Path) -> Result<Option<Self>, Refusal> {
         let no = |why: &dyn std::fmt::Display| invalid(path, why);
         let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::CLOEXEC).bits()).unwrap_or_default();

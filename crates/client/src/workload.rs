@@ -25,7 +25,7 @@ mod answers;
 mod line;
 
 pub(crate) use answers::handle;
-pub use answers::{Ask, CertificateAsk, Minted, Started};
+pub use answers::{Ask, CertificateAsk, Credential, Minted, Started};
 pub(crate) use line::Line;
 
 use answers::Answer;
@@ -98,12 +98,29 @@ impl WorkloadClient {
     /// # Errors
     /// The refusal; `KIND_MISMATCH` where the profile gives another kind of credential.
     pub async fn mint(&self, ask: &Ask) -> Result<Minted, Failure> {
+        self.mint_answer(ask).await?.try_into()
+    }
+
+    /// Mints whatever the profile gives, a certificate for the task's key.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn mint_any(&self, ask: &Ask) -> Result<Credential, Failure> {
+        let answer = self.mint_answer(ask).await?;
+        if answer.certificates.is_empty() {
+            return answer.try_into().map(|minted| Credential::Token(Box::new(minted)));
+        }
+        let svid = Svid::new(answer, Arc::clone(&self.key), self.clock.now())?;
+        Ok(Credential::Certificate(Box::new(svid)))
+    }
+
+    async fn mint_answer(&self, ask: &Ask) -> Result<pb::MintResponse, Failure> {
         let payload = |evidence| pb::MintRequest {
             evidence,
             scopes: ask.scopes.iter().map(ToString::to_string).collect(),
             ..answers::mint_request(&ask.profile, ask.intent.as_ref(), ask.reason.as_ref(), ask.ttl)
         };
-        self.call(rpc::MINT, payload, |mut rpc, call| async move { rpc.mint(call).await }).await?.try_into()
+        self.call(rpc::MINT, payload, |mut rpc, call| async move { rpc.mint(call).await }).await
     }
 
     /// Renews an access token's lease with the key that minted it.
@@ -127,6 +144,7 @@ impl WorkloadClient {
             dns_names: named(true),
             ip_addresses: named(false),
             completion_handle: ask.completion_handle,
+            csr: ask.csr.clone().unwrap_or_default(),
             ..answers::mint_request(&ask.profile, ask.intent.as_ref(), ask.reason.as_ref(), ask.ttl)
         };
         let answer =

@@ -79,3 +79,24 @@ fn the_file_is_written_for_its_owner_and_read_again() {
     let refused = Contexts::load(&path).unwrap_err();
     assert!(refused.facts.iter().any(|(_, v)| v.contains("insecure")), "{refused:?}");
 }
+
+#[test]
+fn what_verifies_a_commands_peers_never_pins_the_broker() {
+    let (ca, dir) = (crate::fixture::Ca::new(), tempfile::tempdir().unwrap());
+    let pin = dir.path().join("root.pem");
+    std::fs::write(&pin, crate::pem::certificates([ca.issuing.as_ref()])).unwrap();
+    let own = dir.path().join("exec/web/ca.crt");
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let below = [
+        ("MAYFLY_URL", "https://ci.example".to_owned()),
+        (CREDENTIALS_DIR, text(&dir.path().join("exec"))),
+        (CA_FILE, text(&own)),
+    ];
+    let target = |more: Option<(&'static str, String)>| {
+        contexts().target(None, &Env::of(below.clone().into_iter().chain(more)))
+    };
+    assert_eq!(target(None).unwrap_err().reason, Reason::ConfigInvalid, "there is no pin");
+    assert!(matches!(target(Some((BROKER_CA_FILE, text(&pin)))).unwrap().pin, Pin::Anchors(_)));
+    let digest = target(Some(("MAYFLY_CA_SHA256", DIGEST.to_owned()))).unwrap();
+    assert!(matches!(digest.pin, Pin::Sha256(_)));
+}

@@ -62,6 +62,10 @@ impl Evidence {
         Self { kind: Kind::Live, claims: [sub].into_iter().collect() }
     }
 
+    pub(super) const fn is_join_token(&self) -> bool {
+        matches!(self.kind, Kind::Join(_))
+    }
+
     /// A claim's text, where it is text or a number.
     pub fn claim(&self, name: &str) -> Option<String> {
         match self.claims.get(name)? {

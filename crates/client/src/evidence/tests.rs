@@ -170,6 +170,7 @@ fn a_join_token_is_known_by_its_text_and_never_shown() {
     let path = dir.path().join("join");
     std::fs::write(&path, format!("{}\n", token.expose())).unwrap();
     let source = Source::File(path);
+    assert!(source.is_join_token());
     let evidence = source.read().unwrap();
     let wire = evidence.wire(&trust_domain(), &[], &KEY).unwrap();
     assert_eq!(wire.kind, Some(mayfly_proto::v1::evidence::Kind::JoinToken(token.expose().to_owned())));
@@ -179,6 +180,8 @@ fn a_join_token_is_known_by_its_text_and_never_shown() {
     }
     let mut mistyped = token.expose().to_owned();
     mistyped.pop();
+    let variable = |text: &str| Source::Variable("MAYFLY_JOIN_TOKEN", Secret::new(text.to_owned()));
+    assert!(!variable(&mistyped).is_join_token() && !variable("a.e30.b").is_join_token());
     let refused = Evidence::peek(mistyped).unwrap_err();
     assert_eq!(refused.reason, Reason::EvidenceMalformed);
 }

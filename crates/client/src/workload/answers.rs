@@ -4,6 +4,7 @@ use mayfly_domain::{Intent, ProfileName, Reason, San, Scopes, Secret, TaskReason
 use mayfly_proto::v1 as pb;
 
 use crate::failure::Failure;
+use crate::svid::Svid;
 
 /// A wanted access token.
 #[derive(Debug, Clone)]
@@ -35,12 +36,22 @@ pub struct CertificateAsk {
     pub names: Vec<San>,
     /// Whether a handle that can complete the task should come with it.
     pub completion_handle: bool,
+    /// A certificate request for the same key, PKCS #10 in DER, whose names count as asked for; else the bare key.
+    pub csr: Option<Vec<u8>>,
 }
 
 impl CertificateAsk {
     /// All that a profile grants, for its default time.
     pub const fn new(profile: ProfileName) -> Self {
-        Self { profile, intent: None, reason: None, ttl: None, names: Vec::new(), completion_handle: false }
+        Self {
+            profile,
+            intent: None,
+            reason: None,
+            ttl: None,
+            names: Vec::new(),
+            completion_handle: false,
+            csr: None,
+        }
     }
 }
 
@@ -82,6 +93,15 @@ pub struct Minted {
     pub request: String,
     /// What the broker warns of.
     pub warnings: Vec<String>,
+}
+
+/// What a profile of either kind gave.
+#[derive(Debug)]
+pub enum Credential {
+    /// An access token.
+    Token(Box<Minted>),
+    /// A certificate.
+    Certificate(Box<Svid>),
 }
 
 impl TryFrom<pb::MintResponse> for Minted {
