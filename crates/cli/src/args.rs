@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mayfly_domain::{Invalid, TaskReason, Ttl};
 
 use crate::commands::{
-    audit, block, ca, check, completions, config, context, dev, evidence, init, join, key, lease, mint,
+    audit, block, ca, check, completions, config, context, dev, evidence, exec, init, join, key, lease, mint,
     policy, proof, revoke, server, staff, status, task, trust, why,
 };
 
@@ -98,6 +98,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     #[command(subcommand)]
     Mint(mint::Mint),
+    Exec(Box<exec::Exec>),
     Proof(proof::Proof),
     #[command(subcommand)]
     Task(task::Task),

@@ -11,12 +11,15 @@ use mayfly_domain::{Reason, SystemClock};
 
 mod args;
 mod commands;
+mod files;
 mod harden;
 mod loaded;
 mod output;
 mod prompt;
 mod session;
 mod subject;
+mod supervise;
+mod tls_files;
 mod views;
 
 use args::Cli;

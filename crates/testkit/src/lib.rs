@@ -18,5 +18,6 @@ pub mod memory;
 pub mod process;
 pub mod redis;
 pub mod tls;
+pub mod user;
 pub mod words;
 pub mod x509;

@@ -13,6 +13,7 @@ mod crashes;
 mod demo;
 mod disk;
 mod examples;
+mod exec;
 mod foreign;
 mod harness;
 mod house;

@@ -1,7 +1,9 @@
 //! `mayfly mint`: a credential for this machine's task.
 //!
 //! Standard output gets the token and nothing else, so that `TOKEN=$(mayfly mint token ...)` works; what a
-//! person wants to know beside it goes to standard error.
+//! person wants to know beside it goes to standard error. A certificate goes into files.
+
+mod x509;
 
 use clap::{Args, Subcommand};
 use mayfly_client::workload::{Ask, Minted};
@@ -16,6 +18,7 @@ use crate::session::{EvidenceArgs, Outcome, Session};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mint {
     Token(Token),
+    X509(Box<x509::X509>),
 }
 
 /// Mint an access token
@@ -109,7 +112,10 @@ pub(crate) fn show(minted: &Minted, mask: bool, session: &Session) -> Outcome {
 
 impl Mint {
     pub(crate) async fn run(self, session: &Session) -> Outcome {
-        let Self::Token(args) = self;
+        let args = match self {
+            Self::Token(args) => args,
+            Self::X509(args) => return args.run(session).await,
+        };
         let ask = Ask {
             profile: args.profile,
             intent: args.intent,

@@ -9,6 +9,7 @@ pub(crate) mod config;
 pub(crate) mod context;
 pub(crate) mod dev;
 pub(crate) mod evidence;
+pub(crate) mod exec;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod key;
@@ -31,6 +32,7 @@ use crate::session::{Outcome, Session};
 pub(crate) async fn run(command: Command, session: &Session) -> Outcome {
     match command {
         Command::Mint(c) => c.run(session).await,
+        Command::Exec(c) => c.run(session).await,
         Command::Proof(c) => c.run(session),
         Command::Task(c) => c.run(session).await,
         Command::Evidence(c) => c.run(session).await,

@@ -5,18 +5,19 @@ use std::io::Read as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::Args;
-use mayfly_client::{Failure, KeyHome, Source, proof};
+use mayfly_client::{Failure, KeyHome, Source, WorkloadKey, proof};
 use mayfly_domain::{Reason, Secret, SpiffeId, TrustDomain, defaults};
 use serde::Deserialize;
 use url::Url;
 
+use super::exec::PROOF_KEY_FILE;
 use crate::output::Printer;
 use crate::session::{EvidenceArgs, Outcome, Session};
 
 /// Make the DPoP proof for one request with a minted token
 ///
 /// The token is read from MAYFLY_TOKEN, else from standard input, never from an argument. A proof is for one
-/// request within one minute.
+/// request within one minute. Below `mayfly exec` the key is that of MAYFLY_PROOF_KEY_FILE.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -71,12 +72,21 @@ fn claims(token: &str) -> Option<Claims> {
 }
 
 impl Proof {
+    /// The key that `mayfly exec` names, else that of the task of this machine's evidence.
+    fn key(&self, claims: &Claims, session: &Session) -> Result<WorkloadKey, Failure> {
+        if let Some(path) = session.env.var(PROOF_KEY_FILE).filter(|_| self.evidence.evidence_file.is_none())
+        {
+            return Ok(WorkloadKey::open(path.as_ref())?);
+        }
+        let source = Source::discover(self.evidence.evidence_file.as_deref(), &session.env)?;
+        let trust_domain = TrustDomain::parse(claims.sub.trust_domain())?;
+        Ok(KeyHome::find(&session.env)?.key(&source.scope(&trust_domain)?)?)
+    }
+
     pub(crate) fn run(self, session: &Session) -> Outcome {
         let token = token(session)?;
         let claims = claims(token.expose()).ok_or_else(|| Failure::of(Reason::TokenMalformed))?;
-        let source = Source::discover(self.evidence.evidence_file.as_deref(), &session.env)?;
-        let trust_domain = TrustDomain::parse(claims.sub.trust_domain())?;
-        let key = KeyHome::find(&session.env)?.key(&source.scope(&trust_domain)?)?;
+        let key = self.key(&claims, session)?;
         let ours = key.public().thumbprint().to_string();
         if claims.cnf.and_then(|c| c.jkt).is_some_and(|jkt| jkt != ours) {
             return Err(Failure::of(Reason::ProofInvalid)

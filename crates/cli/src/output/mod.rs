@@ -41,6 +41,7 @@ pub(crate) trait View: Serialize {
 }
 
 /// Where results and errors go.
+#[derive(Debug, Clone)]
 pub(crate) struct Printer {
     format: Format,
     clock: SharedClock,

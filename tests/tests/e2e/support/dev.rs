@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use mayfly_client::{AcceptorClient, Pin, Target};
+use mayfly_client::{AcceptorClient, OperatorClient, Pin, Target};
 use mayfly_domain::{Clock as _, SystemClock, TrustDomain};
 use mayfly_proto::v1 as pb;
 use mayfly_server::dev::{Dev, Home, Options, Told};
@@ -24,8 +24,17 @@ pub(crate) struct DevBroker {
 impl DevBroker {
     /// Starts one on free ports in a directory of its own.
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// As [`DevBroker::start`], with these files beside the example configuration.
+    pub(crate) async fn start_with(files: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let options = Options { dir: dir.path().join("dev"), any_port: true };
+        drop(Home::open(&options.dir).unwrap());
+        for (name, text) in files {
+            std::fs::write(options.dir.join(name), text).unwrap();
+        }
         let dev = Dev::new(&options, Arc::new(SystemClock)).await.unwrap();
         let told = dev.told().clone();
         let (stop, stopped) = oneshot::channel();
@@ -92,6 +101,11 @@ impl DevBroker {
     pub(crate) async fn acceptor(&self, name: &str) -> AcceptorClient {
         let (_, certificate, key) = self.told.acceptors.iter().find(|(n, ..)| n == name).unwrap();
         AcceptorClient::connect(&self.target(Some((certificate.clone(), key.clone())))).await.unwrap()
+    }
+
+    /// The broker as the operator reaches it.
+    pub(crate) async fn operator(&self) -> OperatorClient {
+        OperatorClient::connect(&self.target(Some(self.told.operator.clone()))).await.unwrap()
     }
 
     /// The broker as a workload reaches it.

@@ -1,0 +1,24 @@
+//! What of this process's environment the command gets under another name, and what not at all.
+
+use std::ffi::OsString;
+
+use mayfly_client::context::{BROKER_CA_FILE, CA_FILE};
+use mayfly_client::{Env, evidence};
+
+/// What could be used in the place of whoever started `exec`, beside evidence.
+const OTHERS: [&str; 2] = ["MAYFLY_TOKEN", "MAYFLY_COMPLETION_HANDLE"];
+
+/// What is taken out of the command's environment.
+pub(crate) fn unset(keep_evidence: bool) -> Vec<String> {
+    if keep_evidence {
+        return Vec::new();
+    }
+    evidence::VARIABLES.into_iter().chain(OTHERS).map(str::to_owned).collect()
+}
+
+/// Where a certificate's variable takes the name of the file that pins the broker, that file goes on as
+/// `MAYFLY_BROKER_CA_FILE`: `mayfly` calls of the command still know the broker.
+pub(super) fn broker(set: &[(String, OsString)], env: &Env) -> Option<(String, OsString)> {
+    let pin = env.var(BROKER_CA_FILE).or_else(|| env.var(CA_FILE))?;
+    set.iter().any(|(name, _)| name == CA_FILE).then(|| (BROKER_CA_FILE.to_owned(), pin.into()))
+}
