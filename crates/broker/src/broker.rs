@@ -13,7 +13,7 @@ use mayfly_domain::time::SharedClock;
 use mayfly_domain::{AcceptorName, Reason, Refusal, SecretBytes, Ttl, UnixMillis};
 use mayfly_lease::proof::MintLimits;
 use mayfly_lease::{Leases, StoreError, Survey};
-use mayfly_mint::{KeyRing, KeySet, Minter, ReplayWindow, Seal, TokenVerifier};
+use mayfly_mint::{Custody, KeyRing, KeySet, Minter, ReplayWindow, Seal, TokenVerifier};
 use mayfly_policy::Engine;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, Notify, watch};
@@ -59,6 +59,8 @@ pub struct BrokerParts {
     pub copy: SealedCopy,
     /// The keys: the store's, else the copy's.
     pub keys: KeySet,
+    /// Where private keys are made and kept.
+    pub custody: Custody,
     /// The audit.
     pub audit: Audit,
     /// The counts.
@@ -80,6 +82,7 @@ pub struct Broker {
     key_changes: watch::Sender<Arc<KeyRing>>,
     keys_loading: Mutex<()>,
     handles: Handles,
+    custody: Custody,
     minter: Minter,
     tokens: TokenVerifier,
     replay: ReplayWindow,
@@ -109,7 +112,7 @@ impl Broker {
     /// # Errors
     /// `INTERNAL` where the keys can't be used.
     pub fn new(parts: BrokerParts) -> Result<Self, Refusal> {
-        let ring = Arc::new(key_ring(&parts.keys)?);
+        let ring = Arc::new(key_ring(&parts.keys, &parts.custody)?);
         parts.verifier.set_nonce_keys(nonce_keys(&ring)?);
         let handles = parts.seal.derive(handle::LABEL).map_err(internal)?;
         let started = parts.clock.now();
@@ -131,6 +134,7 @@ impl Broker {
             key_changes: watch::Sender::new(ring),
             keys_loading: Mutex::new(()),
             handles: Handles::new(&handles),
+            custody: parts.custody,
             audit: parts.audit,
             meter: parts.meter,
             standing: watch::Sender::new(Standing::Starting),
@@ -297,6 +301,10 @@ impl Broker {
         &self.seal
     }
 
+    pub(crate) fn custody(&self) -> &Custody {
+        &self.custody
+    }
+
     pub(crate) fn copy(&self) -> &Mutex<SealedCopy> {
         &self.copy
     }
@@ -409,7 +417,7 @@ impl Broker {
     }
 
     fn serve_with(&self, set: &KeySet) -> Result<(), Refusal> {
-        let ring = Arc::new(key_ring(set)?);
+        let ring = Arc::new(key_ring(set, &self.custody)?);
         let nonces = nonce_keys(&ring)?;
         // Two may load at once: under this lock the newer ones stay.
         self.key_changes.send_if_modified(|present| {
@@ -431,8 +439,8 @@ impl Broker {
     }
 }
 
-fn key_ring(set: &KeySet) -> Result<KeyRing, Refusal> {
-    KeyRing::new(set).map_err(internal)
+fn key_ring(set: &KeySet, custody: &Custody) -> Result<KeyRing, Refusal> {
+    Ok(KeyRing::new(set, custody)?)
 }
 
 fn internal(e: impl std::fmt::Display) -> Refusal {

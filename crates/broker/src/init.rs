@@ -5,9 +5,10 @@ use std::path::Path;
 use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Generation, GenerationId, Refusal, TrustDomain, Ttl};
 use mayfly_lease::{Carry, GenerationRecord, LeaseStore, StoreError};
-use mayfly_mint::{KeySet, Seal};
+use mayfly_mint::{Custody, KeySet, Seal};
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::blocking::blocking;
 use crate::copy::{Content, SealedCopy};
 
 /// Why nothing was initialised.
@@ -41,6 +42,7 @@ pub async fn initialise(
     store: &dyn LeaseStore,
     state_dir: &Path,
     seal: &Seal,
+    custody: &Custody,
     trust_domain: &TrustDomain,
     longest_life: Ttl,
     clock: &SharedClock,
@@ -53,7 +55,8 @@ pub async fn initialise(
         return Err(InitError::CopyThere(generation));
     }
     let now = clock.now();
-    let keys = KeySet::init(trust_domain, now).map_err(|e| InitError::Keys(e.to_string()))?;
+    let keys = blocking(custody.blocks(), || KeySet::init(trust_domain, custody, now))
+        .map_err(|e| InitError::Keys(e.to_string()))?;
     let sealed = keys.seal(seal).map_err(|e| InitError::Keys(e.to_string()))?;
     let mut id = [0; 8];
     SystemRandom::new()

@@ -4,6 +4,7 @@
 //! audit, answer. This crate must never know gRPC, HTTP, TLS or a configuration file.
 
 mod attest;
+mod blocking;
 mod broker;
 mod call;
 mod check;
@@ -26,6 +27,7 @@ mod tests;
 mod unattested;
 mod workers;
 
+pub use blocking::blocking;
 pub use broker::{Broker, BrokerParts, LOCAL_PROOF_LABEL, Running};
 pub use call::{Call, RequestId};
 pub use check::{CheckInput, Checked, Credential};
@@ -35,8 +37,8 @@ pub use init::{InitError, initialise};
 pub use issue::{MintInput, RenewInput};
 pub use meter::{Meter, NoMeter};
 pub use operate::{
-    BlockInput, JoinInput, JoinMade, KeyStep, ListInput, Listed, Named, RevocationState, RevokeInput,
-    RevokeOutcome, ShownLease, Status,
+    AuthorityStep, BlockInput, JoinInput, JoinMade, KeyStep, ListInput, Listed, Named, RevocationState,
+    RevokeInput, RevokeOutcome, ShownAuthority, ShownKey, ShownLease, Status, Withdrawn,
 };
 pub use own::OwnAttestor;
 pub use settings::Settings;

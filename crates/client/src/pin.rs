@@ -1,17 +1,19 @@
-//! The verifier of the broker's certificate: a pinned CA, the host's name, and the broker's reserved SPIFFE ID.
+//! The verifier of the broker's certificate: a pinned CA, the host's name, an issuer that is an authority of
+//! brokers, and the broker's reserved SPIFFE ID.
 //!
-//! It must never accept a chain that does not end at the pin, and knows no public roots.
+//! It must never accept a chain that does not end at the pin, nor one by the authority of workloads, whatever name
+//! it gives; it knows no public roots.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use mayfly_domain::{Reason, Refusal, SpiffeId, TrustDomain};
+use mayfly_domain::{Reason, Refusal, SpiffeId, TrustDomain, oid};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls13_signature};
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, PeerIncompatible, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, TrustAnchor, UnixTime};
-use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath, anchor_from_trusted_cert};
 use x509_parser::extensions::GeneralName;
 
 /// The path prefix of brokers' SPIFFE IDs.
@@ -102,6 +104,9 @@ pub enum Untrusted {
     /// No certificate of the presented chain has the pinned fingerprint.
     #[error("no certificate of the broker's chain has the pinned fingerprint")]
     NotPinned,
+    /// The leaf's issuer is no authority of brokers: that of workloads, say, below the same root.
+    #[error("the certificate's issuer is not an authority of brokers")]
+    NotTheirAuthority,
     /// The leaf is no broker's of the trust domain.
     #[error("the certificate is not a broker's of this trust domain")]
     NotABroker,
@@ -138,6 +143,20 @@ impl BrokerVerifier {
         }
     }
 
+    /// Whether what issued the leaf is marked as an authority of brokers.
+    fn is_theirs(&self, path: &VerifiedPath<'_>, chain: &[CertificateDer<'_>]) -> bool {
+        if let Some(issuer) = path.intermediate_certificates().next() {
+            return is_marked(&issuer.der());
+        }
+        // The anchor itself issued it. It is one of the pinned certificates, or of the chain where those are known by
+        // their digest; an anchor does not keep its certificate's extensions.
+        let is_it = |c: &CertificateDer<'_>| anchor_from_trusted_cert(c).is_ok_and(|a| a == *path.anchor());
+        match &self.pin {
+            Pin::Anchors(all) => all.iter().any(|c| is_it(c) && is_marked(c)),
+            Pin::Sha256(pin) => chain.iter().any(|c| &fingerprint(c) == pin && is_it(c) && is_marked(c)),
+        }
+    }
+
     fn is_broker(&self, leaf: &CertificateDer<'_>) -> bool {
         let Ok((_, parsed)) = x509_parser::parse_x509_certificate(leaf) else { return false };
         let Ok(Some(names)) = parsed.subject_alternative_name() else { return false };
@@ -164,16 +183,20 @@ impl ServerCertVerifier for BrokerVerifier {
         let leaf = EndEntityCert::try_from(end_entity)
             .map_err(|_| Error::InvalidCertificate(CertificateError::BadEncoding))?;
         let anchors = self.anchors(intermediates)?;
-        leaf.verify_for_usage(
-            self.provider.signature_verification_algorithms.all,
-            &anchors,
-            intermediates,
-            now,
-            KeyUsage::server_auth(),
-            None,
-            None,
-        )
-        .map_err(refused)?;
+        let path = leaf
+            .verify_for_usage(
+                self.provider.signature_verification_algorithms.all,
+                &anchors,
+                intermediates,
+                now,
+                KeyUsage::server_auth(),
+                None,
+                None,
+            )
+            .map_err(refused)?;
+        if !self.is_theirs(&path, intermediates) {
+            return Err(Untrusted::NotTheirAuthority.into());
+        }
         leaf.verify_is_valid_for_subject_name(server_name)
             .map_err(|_| Error::InvalidCertificate(CertificateError::NotValidForName))?;
         if !self.is_broker(end_entity) {
@@ -203,6 +226,13 @@ impl ServerCertVerifier for BrokerVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
+}
+
+/// Whether a CA's certificate has the extended key usage of an authority of brokers (docs/protocol.md).
+fn is_marked(certificate: &CertificateDer<'_>) -> bool {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return false };
+    let Ok(Some(usage)) = parsed.extended_key_usage() else { return false };
+    usage.value.other.iter().any(|purpose| purpose.iter().is_some_and(|arcs| arcs.eq(oid::SYSTEM_AUTHORITY)))
 }
 
 pub(crate) fn refused(e: webpki::Error) -> Error {

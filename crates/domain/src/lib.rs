@@ -15,6 +15,7 @@ pub mod lease;
 pub mod names;
 pub mod nonce;
 pub mod observation;
+pub mod oid;
 pub mod owner;
 pub mod reason;
 pub mod san;

@@ -1,26 +1,31 @@
-//! The certificate authorities: a root, and one issuing authority each for workloads and for Mayfly's own
-//! people and machines.
+//! The certificate authorities: a root, and issuing authorities for workloads and for Mayfly's own people and
+//! machines.
 //!
-//! Made once, in their final form: P-256, the issuing ones with path length 0 and limited to client and server
-//! authentication. No URI name constraints: rustls-webpki 0.103 refuses every SPIFFE leaf below one. Must never
-//! issue a leaf; that is `x509`'s work.
+//! Issuing authorities have path length 0 and are limited to client and server authentication. No URI name
+//! constraints: rustls-webpki 0.103 refuses every SPIFFE leaf below one. Must never issue a leaf; that is `x509`'s
+//! work.
 
 use std::sync::Arc;
 
 use mayfly_domain::defaults::SKEW_MS;
-use mayfly_domain::{KeyAlg, Reason, Refusal, SecretBytes, TrustDomain, UnixMillis};
+use mayfly_domain::{KeyAlg, Reason, Refusal, SecretBytes, TrustDomain, UnixMillis, oid};
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, DnValue, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType,
 };
+use ring::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use x509_parser::asn1_rs::Tag;
-use x509_parser::certificate::X509Certificate;
 
-use crate::issuing::{IssuingAuthority, Role};
-use crate::signer::MemorySigner;
+use crate::custody::{Custody, Material};
+use crate::issuing::{AuthorityKey, IssuingAuthority, Role, not_after};
+use crate::keyset::{KeySetError, KeyState};
+use crate::signer::{MemorySigner, Signer};
+
+pub(crate) mod import;
+
+pub use import::{Unfit, chain_from_pem};
 
 /// How long the authorities live: ten years of 365 days.
 pub const AUTHORITY_LIFE_S: u64 = 10 * 365 * 86_400;
@@ -31,6 +36,9 @@ pub enum AuthorityError {
     /// Its key can't sign now.
     #[error("certificate authority: the holder of its key can't sign now")]
     Unavailable,
+    /// A company's certificate for it can't be used.
+    #[error("the CA certificate can't be used: {0}")]
+    Unfit(#[from] Unfit),
     /// Anything else.
     #[error("certificate authority: {0}")]
     Invalid(String),
@@ -47,11 +55,11 @@ impl From<rcgen::Error> for AuthorityError {
 
 impl From<AuthorityError> for Refusal {
     fn from(e: AuthorityError) -> Self {
-        let reason = match e {
-            AuthorityError::Unavailable => Reason::SignerUnavailable,
-            AuthorityError::Invalid(_) => Reason::Internal,
-        };
-        Self::new(reason, e.to_string())
+        match e {
+            AuthorityError::Unavailable => Self::new(Reason::SignerUnavailable, e.to_string()),
+            AuthorityError::Unfit(why) => why.into(),
+            AuthorityError::Invalid(_) => Self::new(Reason::Internal, e.to_string()),
+        }
     }
 }
 
@@ -64,57 +72,25 @@ const fn common_name(role: Option<Role>) -> &'static str {
     }
 }
 
-/// An authority: its certificate and private key.
+/// The root: it certifies the issuing authorities and does nothing else.
 #[derive(Debug)]
-pub(crate) struct Authority {
+pub(crate) struct Root {
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) pkcs8: SecretBytes,
 }
 
-impl Authority {
-    /// Makes the root.
-    pub(crate) fn root(domain: &TrustDomain, now: UnixMillis) -> Result<Self, AuthorityError> {
-        let pkcs8 = new_key()?;
-        let certificate = params(domain, None, now)?.self_signed(&key_pair(&pkcs8)?)?;
+impl Root {
+    pub(crate) fn new(domain: &TrustDomain, now: UnixMillis) -> Result<Self, KeySetError> {
+        let pkcs8 = MemorySigner::generate_pkcs8(KeyAlg::P256)?;
+        let key = key_pair(&pkcs8)?;
+        let until = now.plus(AUTHORITY_LIFE_S * 1_000);
+        let certificate =
+            params(domain, None, &key, now, until)?.self_signed(&key).map_err(AuthorityError::from)?;
         Ok(Self { certificate: certificate.into(), pkcs8 })
     }
 
-    /// Makes an issuing authority below this root.
-    pub(crate) fn issuing(
-        &self,
-        domain: &TrustDomain,
-        role: Role,
-        now: UnixMillis,
-    ) -> Result<Self, AuthorityError> {
-        let pkcs8 = new_key()?;
-        let certificate = params(domain, Some(role), now)?.signed_by(&key_pair(&pkcs8)?, &self.signing()?)?;
-        Ok(Self { certificate: certificate.into(), pkcs8 })
-    }
-
-    fn signing(&self) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
+    fn issuer(&self) -> Result<Issuer<'static, KeyPair>, AuthorityError> {
         Ok(Issuer::from_ca_cert_der(&self.certificate, key_pair(&self.pkcs8)?)?)
-    }
-
-    /// The authority ready to issue.
-    pub(crate) fn issuer(&self, role: Role) -> Result<IssuingAuthority, AuthorityError> {
-        let signer = MemorySigner::from_pkcs8(KeyAlg::P256, &self.pkcs8)
-            .map_err(|e| AuthorityError::Invalid(e.to_string()))?;
-        IssuingAuthority::new(role, Arc::new(signer), self.certificate.clone(), [])
-    }
-
-    /// A certificate of the same name and key that is its own issuer: what a verifier trusts, where it trusts
-    /// this authority and nothing above it.
-    pub(crate) fn anchor(&self) -> Result<CertificateDer<'static>, AuthorityError> {
-        let (_, parsed) = x509_parser::parse_x509_certificate(&self.certificate)
-            .map_err(|e| AuthorityError::Invalid(e.to_string()))?;
-        let mut params = CertificateParams::default();
-        params.distinguished_name = subject(&parsed)?;
-        params.serial_number = Some(random_serial()?);
-        params.not_before = parsed.validity().not_before.to_datetime();
-        params.not_after = parsed.validity().not_after.to_datetime();
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        Ok(params.self_signed(&key_pair(&self.pkcs8)?)?.into())
     }
 
     pub(crate) fn copy(&self) -> Self {
@@ -122,31 +98,166 @@ impl Authority {
     }
 }
 
-/// A certificate's subject, as rcgen writes names: one attribute of UTF-8 or printable text at each level.
-fn subject(certificate: &X509Certificate<'_>) -> Result<DistinguishedName, AuthorityError> {
-    let no = || AuthorityError::Invalid("its subject can't be written again".into());
-    let mut name = DistinguishedName::new();
-    for attribute in certificate.subject().iter_attributes() {
-        let oid: Vec<u64> = attribute.attr_type().iter().ok_or_else(no)?.collect();
-        let text = attribute.as_str().map_err(|_| no())?;
-        let value = match attribute.attr_value().tag() {
-            Tag::Utf8String => DnValue::Utf8String(text.to_owned()),
-            Tag::PrintableString => DnValue::PrintableString(text.try_into().map_err(|_| no())?),
-            Tag::Ia5String => DnValue::Ia5String(text.try_into().map_err(|_| no())?),
-            _ => return Err(no()),
-        };
-        name.push(DnType::from_oid(&oid), value);
-    }
-    Ok(name)
+/// What may be known of an issuing authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthorityInfo {
+    /// Its id: the RFC 7638 thumbprint of its key.
+    pub id: String,
+    /// What it issues to.
+    pub role: Role,
+    /// Where it stands.
+    pub state: KeyState,
+    /// Since when.
+    pub since: UnixMillis,
+    /// The algorithm of its key.
+    pub alg: KeyAlg,
+    /// Whether its private key is in a module.
+    pub module: bool,
+    /// The certificate that its holders present: the root's, or a company's where one was imported.
+    pub certificate: CertificateDer<'static>,
+    /// Whether that is a company's.
+    pub imported: bool,
 }
 
-fn new_key() -> Result<SecretBytes, AuthorityError> {
-    MemorySigner::generate_pkcs8(KeyAlg::P256).map_err(|e| AuthorityError::Invalid(e.to_string()))
+/// An issuing authority.
+#[derive(Debug)]
+pub(crate) struct Authority {
+    pub(crate) id: String,
+    pub(crate) role: Role,
+    pub(crate) state: KeyState,
+    pub(crate) since: UnixMillis,
+    pub(crate) alg: KeyAlg,
+    pub(crate) key: Material,
+    /// By the root.
+    pub(crate) certificate: CertificateDer<'static>,
+    /// By itself, of the same name and key: what a verifier trusts, where it trusts this authority and nothing
+    /// above it.
+    pub(crate) anchor: CertificateDer<'static>,
+    /// By a company's CA, with the same name and key: then the parents, the company's root last. Empty: none.
+    pub(crate) imported: Vec<CertificateDer<'static>>,
+}
+
+impl Authority {
+    /// Makes an authority with a new key, certified by the root.
+    pub(crate) fn new(
+        domain: &TrustDomain,
+        role: Role,
+        state: KeyState,
+        root: &Root,
+        custody: &Custody,
+        now: UnixMillis,
+    ) -> Result<Self, KeySetError> {
+        let alg = KeyAlg::P256;
+        let key = custody.generate(role.into(), alg)?;
+        let signer = AuthorityKey::new(custody.signer(alg, &key)?);
+        let until = now.plus(AUTHORITY_LIFE_S * 1_000).min(not_after(&root.certificate)?);
+        if until <= now {
+            return Err(AuthorityError::Invalid("the root has expired".into()).into());
+        }
+        let params = params(domain, Some(role), &signer, now, until)?;
+        let issuer = root.issuer()?;
+        let certificate = params.signed_by(&signer, &issuer).map_err(AuthorityError::from)?;
+        let anchor = params.self_signed(&signer).map_err(AuthorityError::from)?;
+        Ok(Self {
+            id: signer.signer().kid().to_owned(),
+            role,
+            state,
+            since: now,
+            alg,
+            key,
+            certificate: certificate.into(),
+            anchor: anchor.into(),
+            imported: Vec::new(),
+        })
+    }
+
+    pub(crate) fn info(&self) -> AuthorityInfo {
+        AuthorityInfo {
+            id: self.id.clone(),
+            role: self.role,
+            state: self.state,
+            since: self.since,
+            alg: self.alg,
+            module: self.key.is_in_module(),
+            certificate: self.imported.first().unwrap_or(&self.certificate).clone(),
+            imported: !self.imported.is_empty(),
+        }
+    }
+
+    /// The authority ready to issue.
+    pub(crate) fn issuing(
+        &self,
+        root: &CertificateDer<'static>,
+        signer: Arc<dyn Signer>,
+    ) -> Result<IssuingAuthority, AuthorityError> {
+        IssuingAuthority::new(self.role, signer, &self.certificate, &self.imported, root)
+    }
+
+    /// A request (PKCS #10) for a certificate of this authority by another CA, as PEM.
+    pub(crate) fn csr(&self, domain: &TrustDomain, custody: &Custody) -> Result<String, KeySetError> {
+        let key = AuthorityKey::new(custody.signer(self.alg, &self.key)?);
+        // The life is the other CA's to decide; requests have none.
+        let mut params = params(domain, Some(self.role), &key, UnixMillis(0), UnixMillis(0))?;
+        let id = key_id(&key);
+        params.is_ca = IsCa::NoCa;
+        params.serial_number = None;
+        params.use_authority_key_identifier_extension = false;
+        let (length, mut key_identifier) = (u8::try_from(id.len()).unwrap_or(u8::MAX), Vec::new());
+        key_identifier.extend([0x04, length]);
+        key_identifier.extend(id);
+        // SEQUENCE { cA TRUE, pathLenConstraint 0 } (RFC 5280 section 4.2.1.9).
+        let mut constraints = CustomExtension::from_oid_content(
+            &[2, 5, 29, 19],
+            vec![0x30, 0x06, 0x01, 0x01, 0xff, 0x02, 0x01, 0x00],
+        );
+        constraints.set_criticality(true);
+        params.custom_extensions =
+            vec![constraints, CustomExtension::from_oid_content(&[2, 5, 29, 14], key_identifier)];
+        let request = params.serialize_request(&key).map_err(AuthorityError::from)?;
+        Ok(request.pem().map_err(AuthorityError::from)?)
+    }
+
+    /// The authority with a company's certificate: that, its parents, the company's root last.
+    pub(crate) fn under(
+        &self,
+        chain: &[CertificateDer<'static>],
+        domain: &TrustDomain,
+        root: &Root,
+        custody: &Custody,
+        now: UnixMillis,
+    ) -> Result<Self, KeySetError> {
+        import::judge(self, chain, now).map_err(AuthorityError::from)?;
+        let mut next = self.copy();
+        next.imported = chain.to_vec();
+        let issuing = next.issuing(&root.certificate, custody.signer(self.alg, &self.key)?)?;
+        import::probe(&issuing, chain, domain, now)?;
+        Ok(next)
+    }
+
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            id: self.id.clone(),
+            role: self.role,
+            state: self.state,
+            since: self.since,
+            alg: self.alg,
+            key: self.key.copy(),
+            certificate: self.certificate.clone(),
+            anchor: self.anchor.clone(),
+            imported: self.imported.clone(),
+        }
+    }
 }
 
 pub(crate) fn key_pair(pkcs8: &SecretBytes) -> Result<KeyPair, AuthorityError> {
     let der = PrivatePkcs8KeyDer::from(pkcs8.expose().as_slice());
     Ok(KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ECDSA_P256_SHA256)?)
+}
+
+/// A key's identifier by the first method of RFC 5280 section 4.2.1.2, which every CA computes alike: so a
+/// company's certificate of our key has the one that our leaves name.
+fn key_id(key: &impl PublicKeyData) -> Vec<u8> {
+    digest(&SHA1_FOR_LEGACY_USE_ONLY, key.der_bytes()).as_ref().to_vec()
 }
 
 /// Sets a certificate's validity, in whole seconds and not after the year 9999.
@@ -176,24 +287,31 @@ pub(crate) fn uri(text: &str) -> Result<SanType, AuthorityError> {
 fn params(
     domain: &TrustDomain,
     role: Option<Role>,
+    key: &impl PublicKeyData,
     now: UnixMillis,
+    until: UnixMillis,
 ) -> Result<CertificateParams, AuthorityError> {
     let mut name = DistinguishedName::new();
     // An organisation's name has at most 64 characters (RFC 5280, upper bounds); a trust domain may be longer.
     name.push(DnType::OrganizationName, domain.as_str().chars().take(64).collect::<String>());
-    name.push(DnType::CommonName, common_name(role));
+    // Authorities that follow each other have names of their own: some verifiers look an issuer up by name alone.
+    let short: String = key_id(key).iter().take(4).map(|b| format!("{b:02x}")).collect();
+    name.push(DnType::CommonName, format!("{} {short}", common_name(role)));
     let mut params = CertificateParams::default();
     params.distinguished_name = name;
     params.serial_number = Some(random_serial()?);
-    let until = UnixMillis::from_secs(now.secs().saturating_add(AUTHORITY_LIFE_S));
     set_validity(&mut params, now.minus(SKEW_MS), until);
     params.subject_alt_names = vec![uri(&format!("spiffe://{domain}"))?];
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.key_identifier_method = KeyIdMethod::PreSpecified(key_id(key));
     params.use_authority_key_identifier_extension = true;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(u8::from(role.is_none())));
     if role.is_some() {
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+    }
+    if role == Some(Role::System) {
+        params.extended_key_usages.push(ExtendedKeyUsagePurpose::Other(oid::SYSTEM_AUTHORITY.to_vec()));
     }
     Ok(params)
 }

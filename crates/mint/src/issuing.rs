@@ -109,25 +109,37 @@ pub struct IssuingAuthority {
     issuer: Issuer<'static, AuthorityKey>,
     certificate: CertificateDer<'static>,
     chain: Vec<CertificateDer<'static>>,
+    both: Vec<CertificateDer<'static>>,
     expires: UnixMillis,
 }
 
 impl IssuingAuthority {
-    /// An authority by its key and certificate; `parents`: what stands between the certificate and a root.
+    /// An authority by its key, the root's certificate for it and what was imported for it.
     ///
     /// # Errors
     /// [`AuthorityError`] where the certificate is none.
     pub(crate) fn new(
         role: Role,
         signer: Arc<dyn Signer>,
-        certificate: CertificateDer<'static>,
-        parents: impl IntoIterator<Item = CertificateDer<'static>>,
+        own: &CertificateDer<'static>,
+        imported: &[CertificateDer<'static>],
+        root: &CertificateDer<'static>,
     ) -> Result<Self, AuthorityError> {
         let id = SignerId::from(signer.public_key().thumbprint());
-        let expires = not_after(&certificate)?;
-        let issuer = Issuer::from_ca_cert_der(&certificate, AuthorityKey::new(signer))?;
-        let chain = std::iter::once(certificate.clone()).chain(parents).collect();
-        Ok(Self { id, role, issuer, certificate, chain, expires })
+        let presented = imported.first().unwrap_or(own);
+        // The anchor that verifiers trust ends with our own certificate: what it issues outlives neither.
+        let expires = not_after(presented)?.min(not_after(own)?);
+        let issuer = Issuer::from_ca_cert_der(own, AuthorityKey::new(signer))?;
+        let certificate = presented.clone();
+        let parents = imported.split_last().map_or(&[][..], |(_, below)| below.get(1..).unwrap_or_default());
+        let chain: Vec<_> = std::iter::once(presented).chain(parents).cloned().collect();
+        let mut both = chain.clone();
+        both.extend(imported.last().cloned());
+        if !imported.is_empty() {
+            both.push(own.clone());
+        }
+        both.push(root.clone());
+        Ok(Self { id, role, issuer, certificate, chain, both, expires })
     }
 
     /// Its key's id, as leases remember who signed.
@@ -146,7 +158,7 @@ impl IssuingAuthority {
         &self.issuer
     }
 
-    /// Its certificate.
+    /// The certificate that its holders present.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
     }
@@ -155,6 +167,13 @@ impl IssuingAuthority {
     /// and a root, never the root.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
+    }
+
+    /// What a broker sends after its own certificate: as [`chain`](Self::chain), then every other way up and the
+    /// roots. A client that pins a root by its fingerprint knows it only when it sees it, and one that pinned our
+    /// root goes on when a company's was put above.
+    pub fn every_chain(&self) -> &[CertificateDer<'static>] {
+        &self.both
     }
 
     /// The end of its certificate: nothing that it issues may outlive it.

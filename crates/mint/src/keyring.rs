@@ -9,9 +9,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mayfly_domain::{PublicKey, SecretBytes, SignerId, TrustDomain};
 use rustls_pki_types::CertificateDer;
 
+use crate::authority::AuthorityInfo;
+use crate::custody::Custody;
 use crate::issuing::{IssuingAuthority, Role};
 use crate::keyset::{KeySet, KeySetError, KeyState, TokenKeyInfo};
-use crate::signer::{MemorySigner, Signer, jose_name};
+use crate::signer::{Signer, jose_name};
 use crate::x509::verify::Anchors;
 
 /// A key that verifies tokens.
@@ -52,7 +54,7 @@ pub struct KeyRing {
     workload: IssuingAuthority,
     system: IssuingAuthority,
     known: Vec<SignerId>,
-    workload_anchors: Vec<CertificateDer<'static>>,
+    authorities: Vec<AuthorityInfo>,
     system_anchors: Vec<CertificateDer<'static>>,
     bundle: Arc<Bundle>,
     verifier: Arc<Anchors>,
@@ -71,37 +73,45 @@ impl std::fmt::Debug for KeyRing {
 }
 
 impl KeyRing {
-    /// Parses a key set; token keys sign in memory.
+    /// Parses a key set. A module that holds some of the keys need not be there: it is asked when they sign.
     ///
     /// # Errors
     /// [`KeySetError`] where a key or certificate of the set can't be used.
-    pub fn new(set: &KeySet) -> Result<Self, KeySetError> {
+    pub fn new(set: &KeySet, custody: &Custody) -> Result<Self, KeySetError> {
         let mut active: Option<(Arc<dyn Signer>, String)> = None;
         let (mut verify, mut jwks) = (Vec::new(), Vec::new());
         for key in &set.tokens {
-            let signer = MemorySigner::from_pkcs8(key.info.alg, &key.pkcs8)?;
-            let header = header(&signer);
+            let signer = custody.signer(key.info.alg, &key.key)?;
+            let header = header(&*signer);
             verify.push(VerifyKey { public: signer.public_key().clone(), header: header.clone() });
-            jwks.push(jwk(&signer));
+            jwks.push(jwk(&*signer));
             if key.info.state == KeyState::Active {
-                active = Some((Arc::new(signer), header));
+                active = Some((signer, header));
             }
         }
         let (active, active_header) =
             active.ok_or_else(|| KeySetError::Malformed("no active token key".into()))?;
-        let workload = set.workload.issuer(Role::Workload)?;
-        let system = set.system.issuer(Role::System)?;
+        let anchors = |role| set.authorities.iter().filter(move |a| a.role == role).map(|a| a.anchor.clone());
         let jwks: Arc<[u8]> = format!(r#"{{"keys":[{}]}}"#, jwks.join(",")).into_bytes().into();
-        let workload_anchors = vec![set.workload.anchor()?];
-        let system_anchors = vec![set.system.anchor()?];
+        let mut known: Vec<_> =
+            verify.iter().map(|k: &VerifyKey| SignerId::from(k.public.thumbprint())).collect();
+        for authority in &set.authorities {
+            known.push(SignerId::from(authority.key.public(authority.alg)?.thumbprint()));
+        }
+        let mut roots = vec![set.root.certificate.clone()];
+        for root in set.authorities.iter().filter_map(|a| a.imported.last()) {
+            if !roots.contains(root) {
+                roots.push(root.clone());
+            }
+        }
+        let (workload_anchors, system_anchors): (Vec<_>, Vec<_>) =
+            (anchors(Role::Workload).collect(), anchors(Role::System).collect());
         let verifier = Anchors::new(set.trust_domain(), &workload_anchors, &system_anchors)?;
-        let known = verify.iter().map(|k: &VerifyKey| SignerId::from(k.public.thumbprint()));
-        let known = known.chain([workload.id(), system.id()]).collect();
         let bundle = Bundle {
             version: set.version(),
             trust_domain: set.trust_domain().clone(),
-            workload_anchors: workload_anchors.clone(),
-            roots: vec![set.root.certificate.clone()],
+            workload_anchors,
+            roots,
             jwks: jwks.clone(),
         };
         Ok(Self {
@@ -114,10 +124,10 @@ impl KeyRing {
             nonces: set.nonces.iter().map(copy).collect(),
             evidence: copy(&set.evidence),
             root: set.root.certificate.clone(),
-            workload,
-            system,
+            workload: issuing(set, custody, Role::Workload)?,
+            system: issuing(set, custody, Role::System)?,
             known,
-            workload_anchors,
+            authorities: set.authorities().collect(),
             system_anchors,
             bundle: Arc::new(bundle),
             verifier: Arc::new(verifier),
@@ -205,11 +215,16 @@ impl KeyRing {
         &self.system
     }
 
+    /// What may be known of the authorities.
+    pub fn authorities(&self) -> &[AuthorityInfo] {
+        &self.authorities
+    }
+
     /// The anchors of a role: for each of its authorities a certificate of its name and key that is its own
     /// issuer. Nothing else verifies that role's certificates, least of all the shared root.
     pub fn anchors(&self, role: Role) -> &[CertificateDer<'static>] {
         match role {
-            Role::Workload => &self.workload_anchors,
+            Role::Workload => &self.bundle.workload_anchors,
             Role::System => &self.system_anchors,
         }
     }
@@ -223,6 +238,12 @@ impl KeyRing {
     pub fn bundle(&self) -> &Arc<Bundle> {
         &self.bundle
     }
+}
+
+fn issuing(set: &KeySet, custody: &Custody, role: Role) -> Result<IssuingAuthority, KeySetError> {
+    let active = set.authorities.iter().find(|a| a.role == role && a.state == KeyState::Active);
+    let active = active.ok_or_else(|| KeySetError::Malformed(format!("no active {role} authority")))?;
+    Ok(active.issuing(&set.root.certificate, custody.signer(active.alg, &active.key)?)?)
 }
 
 fn copy(secret: &SecretBytes) -> SecretBytes {
@@ -273,8 +294,12 @@ mod tests {
     fn the_jwks_lists_public_parts_of_every_key() {
         let now = UnixMillis(1_800_000_000_000);
         let domain = TrustDomain::parse("acme.internal").unwrap();
-        let set = KeySet::init(&domain, now).unwrap().prepare(Some(KeyAlg::Ed25519), now).unwrap();
-        let ring = KeyRing::new(&set).unwrap();
+        let custody = Custody::sealed();
+        let set = KeySet::init(&domain, &custody, now)
+            .unwrap()
+            .prepare(Some(KeyAlg::Ed25519), &custody, now)
+            .unwrap();
+        let ring = KeyRing::new(&set, &custody).unwrap();
         let jwks: serde_json::Value = serde_json::from_slice(ring.jwks()).unwrap();
         let keys = jwks["keys"].as_array().unwrap();
         assert_eq!(keys.len(), 2);
@@ -298,7 +323,8 @@ mod tests {
     #[test]
     fn nothing_private_is_printed() {
         let domain = TrustDomain::parse("acme.internal").unwrap();
-        let ring = KeyRing::new(&KeySet::init(&domain, UnixMillis(1)).unwrap()).unwrap();
+        let custody = Custody::sealed();
+        let ring = KeyRing::new(&KeySet::init(&domain, &custody, UnixMillis(1)).unwrap(), &custody).unwrap();
         let shown = format!("{ring:?}");
         assert!(!shown.contains("nonces") && !shown.contains("authority"), "{shown}");
     }

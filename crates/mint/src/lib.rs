@@ -5,6 +5,7 @@
 
 pub mod authority;
 mod compact;
+pub mod custody;
 pub mod dpop;
 pub mod issuing;
 pub mod jwt;
@@ -16,12 +17,13 @@ pub mod signer;
 mod testing;
 pub mod x509;
 
-pub use authority::AuthorityError;
+pub use authority::{AuthorityError, AuthorityInfo, Unfit, chain_from_pem};
+pub use custody::{Custody, KeyModule, KeyUse, ModuleKey};
 pub use dpop::{Presented, ReplayWindow};
 pub use issuing::{AuthorityKey, IssuingAuthority, Role};
 pub use jwt::{AccessToken, Minter, TokenVerifier, VerifiedToken};
 pub use keyring::{Bundle, KeyRing};
-pub use keyset::{KeySet, KeySetError, KeyState, LiveTokens, TokenKeyInfo};
+pub use keyset::{KeySet, KeySetError, KeyState, Live, LiveLeases, TokenKeyInfo};
 pub use seal::{Seal, SealError};
 pub use signer::{MemorySigner, Signer};
 pub use x509::{BrokerIdentity, IssuedCertificate, ServerName};

@@ -9,6 +9,7 @@ use mayfly_domain::{
 };
 use mayfly_lease::{LeaseBody, LeaseRecord, X509Body};
 
+use crate::custody::Custody;
 use crate::keyring::KeyRing;
 use crate::keyset::KeySet;
 
@@ -20,11 +21,11 @@ pub(crate) fn domain() -> TrustDomain {
 }
 
 pub(crate) fn key_set() -> KeySet {
-    KeySet::init(&domain(), NOW).unwrap()
+    KeySet::init(&domain(), &Custody::sealed(), NOW).unwrap()
 }
 
 pub(crate) fn ring() -> KeyRing {
-    KeyRing::new(&key_set()).unwrap()
+    KeyRing::new(&key_set(), &Custody::sealed()).unwrap()
 }
 
 pub(crate) fn record() -> LeaseRecord {

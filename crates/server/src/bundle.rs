@@ -50,14 +50,16 @@ fn anchor(certificate: &CertificateDer<'static>) -> Option<serde_json::Value> {
 #[cfg(test)]
 mod tests {
     use mayfly_domain::{TrustDomain, UnixMillis};
-    use mayfly_mint::{KeyRing, KeySet};
+    use mayfly_mint::{Custody, KeyRing, KeySet};
 
     use super::*;
 
     #[test]
     fn the_bundle_holds_the_issuing_authority_and_not_the_root() {
         let domain = TrustDomain::parse("acme.internal").unwrap();
-        let ring = KeyRing::new(&KeySet::init(&domain, UnixMillis(1_800_000_000_000)).unwrap()).unwrap();
+        let custody = Custody::sealed();
+        let set = KeySet::init(&domain, &custody, UnixMillis(1_800_000_000_000)).unwrap();
+        let ring = KeyRing::new(&set, &custody).unwrap();
         let document: serde_json::Value = serde_json::from_str(&spiffe(ring.bundle())).unwrap();
         let keys = document["keys"].as_array().unwrap();
         assert_eq!((keys.len(), &document["spiffe_sequence"]), (1, &1.into()));

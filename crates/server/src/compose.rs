@@ -15,7 +15,7 @@ use mayfly_domain::{Reason, Refusal, Secret, UnixMillis, defaults};
 use mayfly_lease::proof::{HolderQuota, MintLimits};
 use mayfly_lease::{LeaseStore, Leases, StoreError};
 use mayfly_mint::x509::Pointers;
-use mayfly_mint::{KeySet, Seal};
+use mayfly_mint::{Custody, KeySet, Seal};
 use mayfly_store::embedded::EmbeddedStore;
 
 use crate::config::{self, AuditSync, Loaded};
@@ -96,6 +96,7 @@ pub async fn compose(
         seal,
         copy,
         keys: key_set,
+        custody: Custody::sealed(),
         audit,
         meter,
     })?;

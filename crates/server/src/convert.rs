@@ -185,15 +185,17 @@ pub(crate) fn revocation(job: &Job, undo_pending: u64) -> v1::Revocation {
 pub(crate) fn key(info: &TokenKeyInfo) -> v1::Key {
     v1::Key {
         kid: info.kid.clone(),
-        algorithm: match info.alg {
-            KeyAlg::P256 => "ES256",
-            KeyAlg::Ed25519 => "EdDSA",
-        }
-        .to_owned(),
+        algorithm: algorithm(info.alg).to_owned(),
         state: info.state.as_str().to_owned(),
         since_ms: info.since.0,
+        module: info.module,
         ..v1::Key::default()
     }
+}
+
+/// A key's algorithm by its JOSE name.
+pub(crate) const fn algorithm(alg: KeyAlg) -> &'static str {
+    mayfly_mint::signer::jose_name(alg)
 }
 
 /// A place in a list as an opaque text: 25 octets in hexadecimal.

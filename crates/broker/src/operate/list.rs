@@ -112,7 +112,7 @@ impl Broker {
 
     /// Shows records as a check would judge them: what a fence, an older generation or the time has ended is
     /// shown as ended, whether or not a sweep has come to it.
-    async fn judged(&self, records: Vec<LeaseRecord>) -> Result<Vec<ShownLease>, Refusal> {
+    pub(super) async fn judged(&self, records: Vec<LeaseRecord>) -> Result<Vec<ShownLease>, Refusal> {
         let mut keys: Vec<DimKey> =
             records.iter().flat_map(|r| r.observation.pairs().iter().map(|p| p.key)).collect();
         keys.sort_unstable();

@@ -15,7 +15,7 @@ use mayfly_domain::{
     TrustDomain, Ttl, UnixMillis, defaults,
 };
 use mayfly_lease::{LeaseStore, Leases};
-use mayfly_mint::{KeySet, Seal};
+use mayfly_mint::{Custody, KeySet, Seal};
 use mayfly_policy::Claimed;
 use mayfly_testkit::clock::TestClock;
 use mayfly_testkit::issuer::{GITHUB_ISSUER, GITLAB_ISSUER, StandInIssuer};
@@ -94,7 +94,16 @@ impl Site {
 
     pub(super) async fn init(&self, store: &dyn LeaseStore) -> Result<KeySet, InitError> {
         let clock = Arc::new(self.clock.clone()) as _;
-        initialise(store, &self.state("one"), &seal(), &domain(), defaults::LINEAGE_MAX, &clock).await
+        initialise(
+            store,
+            &self.state("one"),
+            &seal(),
+            &Custody::sealed(),
+            &domain(),
+            defaults::LINEAGE_MAX,
+            &clock,
+        )
+        .await
     }
 
     pub(super) fn state(&self, id: &str) -> PathBuf {
@@ -134,7 +143,7 @@ impl Site {
         };
         let keys = match copy.content().keys.clone().into_iter().chain(stored).max_by_key(|(v, _)| *v) {
             Some((_, sealed)) => KeySet::open(&seal(), &sealed).unwrap(),
-            None => KeySet::init(&domain(), START).unwrap(),
+            None => KeySet::init(&domain(), &Custody::sealed(), START).unwrap(),
         };
         let jwks = self.issuer.jwks().to_string();
         let source = StaticKeys::new([(GITHUB_ISSUER, jwks.clone()), (GITLAB_ISSUER, jwks)]).unwrap();
@@ -163,6 +172,7 @@ impl Site {
             seal: seal(),
             copy,
             keys,
+            custody: Custody::sealed(),
             audit: Audit::open(&audit, clock.clone()).unwrap(),
             meter: Arc::new(NoMeter),
             clock,
@@ -172,7 +182,10 @@ impl Site {
 
     /// Withdraws every key at once, as another broker would; no broker is told.
     pub(super) fn withdraw_keys(&self) {
-        let next = KeySet::init(&domain(), self.clock.now()).unwrap().rotate_nonce_key().unwrap();
+        let next = KeySet::init(&domain(), &Custody::sealed(), self.clock.now())
+            .unwrap()
+            .rotate_nonce_key()
+            .unwrap();
         let sealed = next.seal(&seal()).unwrap();
         self.store.tamper(|view| {
             assert!(view.keys.as_ref().is_some_and(|(version, _)| *version < next.version()));

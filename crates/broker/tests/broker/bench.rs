@@ -20,7 +20,7 @@ use mayfly_domain::{
 };
 use mayfly_lease::Leases;
 use mayfly_lease::proof::{HolderQuota, MintLimits};
-use mayfly_mint::{KeySet, MemorySigner, Seal, Signer};
+use mayfly_mint::{Custody, KeySet, MemorySigner, Seal, Signer};
 use mayfly_policy::profile::{RawToken, RawTtl};
 use mayfly_policy::{Claimed, Engine, Profile, RawProfile, TtlLimits};
 use mayfly_testkit::clock::TestClock;
@@ -133,7 +133,9 @@ impl Site {
         let site = Self { store: MemoryStore::new(shared.clone()), clock, dir: TempDir::new().unwrap() };
         site.state("a");
         let longest = Ttl::parse("30d").unwrap();
-        initialise(&site.store, &site.path("a"), &seal(), &domain(), longest, &shared).await.unwrap();
+        initialise(&site.store, &site.path("a"), &seal(), &Custody::sealed(), &domain(), longest, &shared)
+            .await
+            .unwrap();
         site
     }
 
@@ -187,6 +189,7 @@ impl Site {
             seal: seal(),
             copy: SealedCopy::open(&self.path(name), &seal()).unwrap(),
             keys: KeySet::open(&seal(), &sealed).unwrap(),
+            custody: Custody::sealed(),
             audit: Audit::open(&audit, clock).unwrap(),
             meter: Arc::new(NoMeter),
         });

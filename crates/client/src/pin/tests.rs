@@ -33,6 +33,26 @@ fn a_broker_below_the_pinned_ca_is_accepted() {
 }
 
 #[test]
+fn the_authority_of_workloads_never_makes_a_broker() {
+    let ca = Ca::new();
+    let leaf = ca.workload_leaf(&[BROKER]);
+    let chain = [&leaf, &ca.workloads, &ca.issuing, &ca.root];
+    for pin in [
+        Pin::Anchors(vec![ca.root.clone()]),
+        Pin::Sha256(fingerprint(&ca.root)),
+        Pin::Anchors(vec![ca.workloads.clone(), ca.issuing.clone()]),
+        Pin::Sha256(fingerprint(&ca.workloads)),
+    ] {
+        let e = judge(pin, Some("acme.internal"), &chain, "127.0.0.1").unwrap_err();
+        assert_eq!(format!("{e:?}"), format!("{:?}", other(Untrusted::NotTheirAuthority)));
+    }
+    // The same leaf by the other authority is a broker's.
+    let (leaf, _) = ca.leaf(&[BROKER]);
+    let both = Pin::Anchors(vec![ca.workloads.clone(), ca.issuing.clone()]);
+    judge(both, Some("acme.internal"), &[&leaf, &ca.issuing], "127.0.0.1").unwrap();
+}
+
+#[test]
 fn a_chain_that_does_not_end_at_the_pin_is_refused() {
     let (ca, evil) = (Ca::new(), Ca::new());
     let (leaf, _) = evil.leaf(&[BROKER]);

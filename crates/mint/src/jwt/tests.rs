@@ -3,7 +3,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::keyset::LiveTokens;
+use crate::custody::Custody;
+use crate::keyset::Live;
 use crate::testing::{ISSUER, NOW, key_set, record, ring};
 
 fn minted(ring: &KeyRing, record: &LeaseRecord) -> String {
@@ -98,19 +99,22 @@ fn only_a_tokens_lease_gives_a_token() {
 #[test]
 fn rotation_refuses_no_token_until_its_key_is_gone() {
     let set = key_set();
-    let first = KeyRing::new(&set).unwrap();
+    let first = KeyRing::new(&set, &Custody::sealed()).unwrap();
     let token = minted(&first, &record());
-    let set = set.prepare(Some(KeyAlg::Ed25519), NOW).unwrap();
-    judge(&KeyRing::new(&set).unwrap(), &token, NOW).unwrap();
+    let set = set.prepare(Some(KeyAlg::Ed25519), &Custody::sealed(), NOW).unwrap();
+    judge(&KeyRing::new(&set, &Custody::sealed()).unwrap(), &token, NOW).unwrap();
     let set = set.activate(NOW).unwrap();
-    let second = KeyRing::new(&set).unwrap();
+    let second = KeyRing::new(&set, &Custody::sealed()).unwrap();
     judge(&second, &token, NOW).unwrap();
     let newer = minted(&second, &record());
     assert_eq!(part(&newer, 0)["alg"], "EdDSA");
     judge(&second, &newer, NOW).unwrap();
     assert_eq!(judge(&first, &newer, NOW), Err(Reason::TokenSignature), "an unknown key");
-    let set = set.retire(first.signer().kid(), NOW, LiveTokens::Refuse).unwrap();
-    assert_eq!(judge(&KeyRing::new(&set).unwrap(), &token, NOW), Err(Reason::TokenSignature));
+    let set = set.retire(NOW, Live::Refuse).unwrap();
+    assert_eq!(
+        judge(&KeyRing::new(&set, &Custody::sealed()).unwrap(), &token, NOW),
+        Err(Reason::TokenSignature)
+    );
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::signer::MemorySigner;
 /// A broker's own server certificate with its private key, which never leaves the process.
 #[derive(Debug)]
 pub struct BrokerIdentity {
-    /// The leaf, then its issuing authority.
+    /// The leaf, then its issuing authority and every way up from that, the roots too.
     pub chain: Vec<CertificateDer<'static>>,
     /// The private key.
     pub key: PrivateKeyDer<'static>,
@@ -68,9 +68,11 @@ pub fn broker_identity(
     }
     params.serial_number = Some(random_serial()?);
     let until = now.plus(ttl.as_millis());
-    let issued = sign(ring.system_authority(), params, &key_pair(&pkcs8)?, now, until)?;
+    let authority = ring.system_authority();
+    let issued = sign(authority, params, &key_pair(&pkcs8)?, now, until)?;
+    let chain = issued.chain.into_iter().take(1).chain(authority.every_chain().iter().cloned()).collect();
     Ok(BrokerIdentity {
-        chain: issued.chain,
+        chain,
         key: PrivatePkcs8KeyDer::from(pkcs8.expose().clone()).into(),
         id,
         expires: issued.expires,

@@ -7,10 +7,10 @@ use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::*;
+use crate::custody::Custody;
 use crate::keyring::KeyRing;
-use crate::keyset::KeySet;
 use crate::signer::{MemorySigner, Signer as _};
-use crate::testing::{NOW, domain, key_pair, key_set, record, ring};
+use crate::testing::{NOW, key_pair, key_set, record, ring};
 
 mod foreign;
 
@@ -143,7 +143,7 @@ fn a_broker_serves_under_its_names() {
 #[test]
 fn the_authorities_are_in_their_final_form() {
     let set = key_set();
-    let ring = KeyRing::new(&set).unwrap();
+    let ring = KeyRing::new(&set, &Custody::sealed()).unwrap();
     for (der, path_len) in [
         (ring.root(), 1),
         (ring.workload_authority().certificate(), 0),
@@ -167,7 +167,7 @@ fn the_authorities_are_in_their_final_form() {
     let parsed = CertificateDer::from_pem_slice(ring.ca_pem()).unwrap();
     assert_eq!(&parsed, ring.root());
     // Two trust domains of one name share nothing.
-    let other = KeyRing::new(&KeySet::init(&domain(), NOW).unwrap()).unwrap();
+    let other = crate::testing::ring();
     let (issued, _) = staff(&other, CredentialKind::Operator, "operator/alice", KeyAlg::P256);
     verify(ring.root(), issued.chain(), KeyUsage::client_auth(), NOW).unwrap_err();
 }

@@ -1,6 +1,7 @@
 //! The gRPC services: each turns a message into a use case's input and its outcome into a message.
 
 mod acceptor;
+mod authorities;
 mod joining;
 mod local;
 mod operator;

@@ -1,9 +1,7 @@
 //! `OperatorService`.
 
-use mayfly_broker::{BlockInput, KeyStep, ListInput, Named, RevokeInput};
-use mayfly_domain::{
-    CredentialKind, Invalid, KeyAlg, LeaseId, Refusal, Subject, TaskId, TaskReason, defaults,
-};
+use mayfly_broker::{BlockInput, ListInput, Named, RevokeInput};
+use mayfly_domain::{CredentialKind, Invalid, LeaseId, Refusal, Subject, TaskId, TaskReason, defaults};
 use mayfly_lease::JobId;
 use mayfly_proto::v1;
 use mayfly_proto::v1::operator_service_server::OperatorService;
@@ -36,11 +34,11 @@ impl Operators {
     }
 }
 
-fn words(text: &str) -> Result<TaskReason, Refusal> {
+pub(super) fn words(text: &str) -> Result<TaskReason, Refusal> {
     Ok(TaskReason::parse(text)?)
 }
 
-fn ticket(text: String) -> Result<Option<String>, Refusal> {
+pub(super) fn ticket(text: String) -> Result<Option<String>, Refusal> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -280,16 +278,7 @@ impl OperatorService for Operators {
         request: Request<v1::RotateKeyRequest>,
     ) -> Result<Response<v1::RotateKeyResponse>, Status> {
         let context = context(&self.0, &request);
-        let outcome = async {
-            let operator = self.0.operator(context.certificate.as_ref()).await?;
-            let step = step(&request.into_inner())?;
-            let keys = self.0.rotate_keys(&context.call, &operator, step).await?;
-            Ok(v1::RotateKeyResponse {
-                keys: keys.iter().map(convert::key).collect(),
-                request: context.call.request.to_string(),
-            })
-        };
-        let outcome = outcome.await;
+        let outcome = self.key_rotation(&context, request.into_inner()).await;
         answer(&context, outcome)
     }
 
@@ -298,55 +287,62 @@ impl OperatorService for Operators {
         request: Request<v1::ListKeysRequest>,
     ) -> Result<Response<v1::ListKeysResponse>, Status> {
         let context = context(&self.0, &request);
-        let outcome = async {
-            let operator = self.0.operator(context.certificate.as_ref()).await?;
-            let keys = self.0.list_keys(&context.call, &operator)?;
-            Ok(v1::ListKeysResponse { keys: keys.iter().map(convert::key).collect() })
-        };
-        let outcome = outcome.await;
+        let outcome = self.keys(&context).await;
         answer(&context, outcome)
     }
 
     async fn revoke_key(
         &self,
-        _: Request<v1::RevokeKeyRequest>,
+        request: Request<v1::RevokeKeyRequest>,
     ) -> Result<Response<v1::RevokeKeyResponse>, Status> {
-        Err(Status::unimplemented("RevokeKey"))
+        let context = context(&self.0, &request);
+        let outcome = self.key_revocation(&context, request.into_inner()).await;
+        answer(&context, outcome)
     }
 
     async fn list_authorities(
         &self,
-        _: Request<v1::ListAuthoritiesRequest>,
+        request: Request<v1::ListAuthoritiesRequest>,
     ) -> Result<Response<v1::ListAuthoritiesResponse>, Status> {
-        Err(Status::unimplemented("ListAuthorities"))
+        let context = context(&self.0, &request);
+        let outcome = self.authorities(&context).await;
+        answer(&context, outcome)
     }
 
     async fn rotate_authority(
         &self,
-        _: Request<v1::RotateAuthorityRequest>,
+        request: Request<v1::RotateAuthorityRequest>,
     ) -> Result<Response<v1::RotateAuthorityResponse>, Status> {
-        Err(Status::unimplemented("RotateAuthority"))
+        let context = context(&self.0, &request);
+        let outcome = self.authority_rotation(&context, request.into_inner()).await;
+        answer(&context, outcome)
     }
 
     async fn revoke_authority(
         &self,
-        _: Request<v1::RevokeAuthorityRequest>,
+        request: Request<v1::RevokeAuthorityRequest>,
     ) -> Result<Response<v1::RevokeAuthorityResponse>, Status> {
-        Err(Status::unimplemented("RevokeAuthority"))
+        let context = context(&self.0, &request);
+        let outcome = self.authority_revocation(&context, request.into_inner()).await;
+        answer(&context, outcome)
     }
 
     async fn get_authority_csr(
         &self,
-        _: Request<v1::GetAuthorityCsrRequest>,
+        request: Request<v1::GetAuthorityCsrRequest>,
     ) -> Result<Response<v1::GetAuthorityCsrResponse>, Status> {
-        Err(Status::unimplemented("GetAuthorityCsr"))
+        let context = context(&self.0, &request);
+        let outcome = self.authority_request(&context, request.get_ref()).await;
+        answer(&context, outcome)
     }
 
     async fn import_authority(
         &self,
-        _: Request<v1::ImportAuthorityRequest>,
+        request: Request<v1::ImportAuthorityRequest>,
     ) -> Result<Response<v1::ImportAuthorityResponse>, Status> {
-        Err(Status::unimplemented("ImportAuthority"))
+        let context = context(&self.0, &request);
+        let outcome = self.authority_import(&context, request.get_ref()).await;
+        answer(&context, outcome)
     }
 
     async fn create_join_token(
@@ -384,24 +380,5 @@ fn kind(text: &str) -> Result<Option<CredentialKind>, Refusal> {
         named => known.into_iter().find(|k| k.as_str() == named).map(Some).ok_or_else(|| {
             Invalid::new("kind", named, "is not token, x509, operator, acceptor or account").into()
         }),
-    }
-}
-
-fn step(wire: &v1::RotateKeyRequest) -> Result<KeyStep, Refusal> {
-    use v1::rotate_key_request::Step;
-    let alg = match wire.algorithm.as_str() {
-        "" => None,
-        "ES256" => Some(KeyAlg::P256),
-        "EdDSA" => Some(KeyAlg::Ed25519),
-        other => return Err(Invalid::new("algorithm", other, "is neither ES256 nor EdDSA").into()),
-    };
-    match (wire.step(), alg) {
-        (Step::Unspecified, alg) => Ok(KeyStep::Rotate(alg)),
-        (Step::Prepare, alg) => Ok(KeyStep::Prepare(alg)),
-        (Step::Activate, None) => Ok(KeyStep::Activate),
-        (Step::Retire, None) => Ok(KeyStep::Retire),
-        (Step::Activate | Step::Retire, Some(_)) => {
-            Err(Refusal::from(Invalid::new("algorithm", &wire.algorithm, "is chosen when a key is prepared")))
-        }
     }
 }

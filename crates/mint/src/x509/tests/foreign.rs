@@ -12,6 +12,7 @@ use rustls_pki_types::CertificateDer;
 use webpki::KeyUsage;
 
 use super::verify;
+use crate::custody::Custody;
 use crate::issuing::Role;
 use crate::keyring::{KeyRing, pem};
 use crate::keyset::KeySet;
@@ -37,7 +38,8 @@ struct Site {
 impl Site {
     fn new() -> Self {
         let now = SystemClock.now();
-        let ring = KeyRing::new(&KeySet::init(&domain(), now).unwrap()).unwrap();
+        let custody = Custody::sealed();
+        let ring = KeyRing::new(&KeySet::init(&domain(), &custody, now).unwrap(), &custody).unwrap();
         Self { now, ring, dir: tempfile::tempdir().unwrap() }
     }
 

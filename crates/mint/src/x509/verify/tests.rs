@@ -4,7 +4,6 @@ use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, SerialN
 
 use super::*;
 use crate::authority::{set_validity, uri};
-use crate::keyset::KeySet;
 use crate::testing::{NOW, domain, key_pair, record, ring, x509_record};
 use crate::x509::spki::{Subject, der};
 use crate::x509::{Pointers, broker_identity, leaf, sign, staff, workload};
@@ -106,7 +105,7 @@ fn the_authority_of_the_kind_is_the_only_anchor() {
     assert!(rooted.workload_chain(&workload, Usage::Client, NOW).is_err());
 
     // Another deployment of the same name, and another trust domain with the same keys.
-    let twin = Anchors::of(&KeyRing::new(&KeySet::init(&domain(), NOW).unwrap()).unwrap()).unwrap();
+    let twin = Anchors::of(&crate::testing::ring()).unwrap();
     assert!(twin.workload_chain(&workload, Usage::Client, NOW).is_err());
     assert!(twin.client_chain(&operator, NOW).is_err());
     let elsewhere = TrustDomain::parse("staging.acme.internal").unwrap();
