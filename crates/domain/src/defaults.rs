@@ -73,7 +73,7 @@ pub const MESSAGE_OCTETS_MAX: usize = 64 * 1024;
 /// The largest JWKS document, in octets.
 pub const JWKS_OCTETS_MAX: usize = 256 * 1024;
 /// Leases that one sweep step ends.
-pub const SWEEP_BATCH: u32 = 100;
+pub const SWEEP_BATCH: u32 = 200;
 /// Leases on one page of a list.
 pub const LIST_PAGE_MAX: u32 = 1_000;
 

@@ -1,11 +1,11 @@
 //! What is asked of a store, as plain data.
 
 use mayfly_domain::{
-    Block, DimKey, EndReason, EvidenceHash, Gate, LeaseId, Observation, SignerId, Subject, TaskId,
+    Block, DimKey, EndReason, EvidenceHash, Fence, Gate, LeaseId, Observation, SignerId, Subject, TaskId,
     TaskReason, Thumbprint, Ttl, UnixMillis,
 };
 
-use crate::job::{Job, JobId};
+use crate::job::{Job, JobId, JobTarget};
 use crate::record::{LeaseBody, LeaseRecord};
 use crate::task::{TaskBody, TaskRecord};
 
@@ -37,6 +37,23 @@ pub struct EvidenceUse {
     pub single_use: bool,
     /// The subjects whose fences the evidence observes when it is first bound: workload, owners, everything.
     pub observes: Vec<Subject>,
+}
+
+impl MintCommand {
+    /// The job that ends, with its side effects, what another key got with the evidence that this mint takes
+    /// over. The store sets the fence and when.
+    pub fn takeover_job(&self) -> Option<Job> {
+        let evidence = self.evidence.as_ref().filter(|e| e.supersede && !e.single_use)?;
+        let command = RevokeCommand {
+            id: JobId(*self.id.as_bytes()),
+            what: RevokeWhat::Subject { subject: evidence.subject(), block: None },
+            reason: TaskReason::parse("its evidence was taken over by another key").ok(),
+            author: self.body.workload.to_string(),
+            ticket: None,
+        };
+        let target = JobTarget::Subject(evidence.subject(), Fence::NONE);
+        Some(Job::new(&command, target, EndReason::Revoked, UnixMillis(0)))
+    }
 }
 
 impl EvidenceUse {
@@ -328,8 +345,20 @@ pub struct ListQuery {
 /// A page of the list: what the index entries lead to. Records that are gone are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// The records, with their marks applied: a marked one is shown as revoked.
+    /// The records, with their marks applied: a marked one is shown as revoked. One that can't be read is left out;
+    /// the store names it and counts it.
     pub records: Vec<LeaseRecord>,
+    /// Where to go on; none at the end.
+    pub next: Option<Cursor>,
+}
+
+/// What one step of a sweep came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// The records of the page that the job has ended, by this step or by one that was not stored any more.
+    pub found: Vec<LeaseRecord>,
+    /// Those that this step ended.
+    pub ended: Vec<LeaseId>,
     /// Where to go on; none at the end.
     pub next: Option<Cursor>,
 }
@@ -342,6 +371,16 @@ pub const fn is_indexed(subject: &Subject) -> bool {
 /// The key that indexes the descendants of a lease that have side effects.
 pub const fn ancestor_key(id: LeaseId) -> DimKey {
     DimKey(*id.as_bytes())
+}
+
+/// The index that a job's sweep walks; none: the expiry partitions. What a takeover of evidence ended is indexed
+/// only where it has a side effect, and nothing else of it waits for a sweep.
+pub fn sweep_key(target: &JobTarget) -> Option<DimKey> {
+    match target {
+        JobTarget::Lease(id) => Some(ancestor_key(*id)),
+        JobTarget::Subject(subject @ Subject::Evidence(_), _) => Some(subject.key()),
+        JobTarget::Subject(subject, _) => is_indexed(subject).then(|| subject.key()),
+    }
 }
 
 /// The keys that index a lease by subject.

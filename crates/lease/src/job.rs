@@ -93,6 +93,29 @@ pub struct Job {
 }
 
 impl Job {
+    /// A job at its beginning.
+    pub fn new(
+        command: &crate::command::RevokeCommand,
+        target: JobTarget,
+        end: EndReason,
+        since: UnixMillis,
+    ) -> Self {
+        Self {
+            id: command.id,
+            target,
+            end,
+            reason: command.reason.clone(),
+            author: command.author.clone(),
+            ticket: command.ticket.clone(),
+            since,
+            cursor: None,
+            ended: 0,
+            with_side_effects: 0,
+            exposure: ExposureCount::default(),
+            done: false,
+        }
+    }
+
     /// The stored form (postcard after a version octet).
     ///
     /// # Errors

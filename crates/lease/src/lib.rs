@@ -21,7 +21,7 @@ pub mod undo;
 
 pub use command::{
     CheckCommand, Checked, Cursor, EvidenceUse, ListQuery, MintCommand, Minted, Page, ParentLink, QuotaRule,
-    RenewCommand, Renewed, RevokeCommand, RevokeWhat, Revoked, Spend, TaskPlan, TaskStarted,
+    RenewCommand, Renewed, RevokeCommand, RevokeWhat, Revoked, Spend, Swept, TaskPlan, TaskStarted,
 };
 pub use generation::{Carry, GenerationRecord, Survey};
 pub use job::{Job, JobId, JobTarget};

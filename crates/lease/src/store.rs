@@ -5,7 +5,7 @@ use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Refusal, Subject
 
 use crate::command::{
     CheckCommand, Checked, EndCommand, ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed,
-    RevokeCommand, Revoked, StartTaskCommand, TaskStarted,
+    RevokeCommand, Revoked, StartTaskCommand, Swept, TaskStarted,
 };
 use crate::generation::{Carry, GenerationRecord, Survey};
 use crate::job::{Job, JobId};
@@ -88,6 +88,8 @@ pub struct StoreCounts {
     pub open_jobs: u64,
     /// Leases whose side effects wait to be undone.
     pub undo_pending: u64,
+    /// Leases whose records this handle could not read in lists, sweeps and undos.
+    pub unreadable: u64,
 }
 
 /// The lease store: everything that brokers share.
@@ -179,8 +181,10 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// Claims an open job for `lease_ms`; after that another broker may.
     async fn claim_job(&self, lease_ms: u64) -> Result<Option<Job>, StoreError>;
 
-    /// Ends a batch of leases for a job; returns those that this call ended.
-    async fn end_batch(&self, job: &Job, ids: &[LeaseId]) -> Result<Vec<LeaseId>, StoreError>;
+    /// One step of a claimed job, as one atomic step: stores its progress so far and claims it for `lease_ms` more,
+    /// reads the next `limit` entries of its index and ends what the job's target made dead. Nothing where the
+    /// job is done or unknown.
+    async fn sweep(&self, job: &Job, limit: u32, lease_ms: u64) -> Result<Swept, StoreError>;
 
     /// Stores a job's progress; a done job leaves the open ones and is kept as long as fences are.
     async fn save_job(&self, job: &Job, lease_ms: u64) -> Result<(), StoreError>;

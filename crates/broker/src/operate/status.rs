@@ -43,6 +43,8 @@ pub struct Status {
     pub open_sweeps: u64,
     /// Side effects that wait to be undone.
     pub undo_pending: u64,
+    /// Leases whose records this broker could not read in lists, sweeps and undos.
+    pub unreadable_leases: u64,
     /// Audit records that wait in the reserve.
     pub audit_deferred: u64,
     /// Whether the audit file can't be written: mints are refused.
@@ -91,6 +93,7 @@ impl Broker {
             live_leases: counts.live_leases,
             open_sweeps: counts.open_jobs.max(self.open_sweeps().load(Ordering::Relaxed)),
             undo_pending: counts.undo_pending,
+            unreadable_leases: counts.unreadable,
             audit_deferred: audit.pending,
             audit_deferring: audit.deferring,
             keys: self.keys().token_keys().to_vec(),

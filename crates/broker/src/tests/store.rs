@@ -9,7 +9,7 @@ use mayfly_lease::store::{BrokerSeen, StoreCounts};
 use mayfly_lease::{
     Carry, CheckCommand, Checked, GenerationRecord, Job, JobId, JoinId, JoinRecord, LeaseRecord, LeaseStore,
     ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked, StoreError, Survey,
-    TaskRecord, TaskStarted,
+    Swept, TaskRecord, TaskStarted,
 };
 use parking_lot::Mutex;
 
@@ -105,7 +105,7 @@ pass! {
     gates(keys: &[DimKey]) -> Vec<Option<Gate>>;
     knows(subject: &Subject) -> bool;
     claim_job(lease_ms: u64) -> Option<Job>;
-    end_batch(job: &Job, ids: &[LeaseId]) -> Vec<LeaseId>;
+    sweep(job: &Job, limit: u32, lease_ms: u64) -> Swept;
     save_job(job: &Job, lease_ms: u64) -> ();
     job(id: JobId) -> Option<Job>;
     due_undos(limit: u32) -> Vec<LeaseRecord>;

@@ -23,7 +23,7 @@ async fn a_sweep_that_crashed_is_resumed_when_its_claim_is_over() {
     let one = site.broker_with("one", roomy).await;
     let two = site.broker("two").await;
     let (alice, billing) = (one.operator("alice").await, Worker::billing("1042", "1"));
-    for n in 0..120 {
+    for n in 0..220 {
         let worker = Worker::payments("1");
         let claimed = claim("bearer-hook", "deploy:payments");
         one.mint(&worker, &site.token(&worker), claimed).await.unwrap_or_else(|e| panic!("{n}: {e}"));
@@ -34,12 +34,12 @@ async fn a_sweep_that_crashed_is_resumed_when_its_claim_is_over() {
     // The first batch is done, then the broker is gone.
     let job = one.store.claim_job(CLAIM_MS).await.unwrap().unwrap();
     let step = mayfly_lease::sweep::step(one.store.as_ref(), job).await.unwrap();
-    assert_eq!((step.ended.len(), step.job.done), (100, false));
+    assert_eq!((step.ended.len(), step.job.done), (200, false));
     assert!(!two.broker.sweep_one().await, "the claim stands");
     site.clock.advance(CLAIM_MS);
     assert!(two.broker.sweep_one().await);
     let state = two.broker.revocation(&two.call(), &alice, id).await.unwrap();
-    assert_eq!((state.job.done, state.job.ended), (true, 120));
+    assert_eq!((state.job.done, state.job.ended), (true, 220));
     assert!(!two.broker.sweep_one().await);
 
     let records = two.audited_as("sweep");
@@ -50,7 +50,7 @@ async fn a_sweep_that_crashed_is_resumed_when_its_claim_is_over() {
         let revoked = LeaseState::Ended(EndReason::Revoked);
         view.records.values().filter(|(r, _)| r.state == revoked && r.revocation == Some(id)).count()
     });
-    assert_eq!(ended, 120, "and nobody else's");
+    assert_eq!(ended, 220, "and nobody else's");
 }
 
 #[tokio::test]

@@ -36,6 +36,7 @@ struct Shown {
     live_leases: u64,
     open_sweeps: u64,
     undo_pending: u64,
+    unreadable_leases: u64,
     audit_state: String,
     audit_deferred: u64,
     keys: Vec<KeyView>,
@@ -64,6 +65,7 @@ impl Shown {
             live_leases: s.live_leases,
             open_sweeps: s.open_sweeps,
             undo_pending: s.undo_pending,
+            unreadable_leases: s.unreadable_leases,
             audit_state: s.audit_state,
             audit_deferred: s.audit_deferred,
             keys: s.keys.into_iter().map(KeyView::from).collect(),
@@ -96,6 +98,7 @@ impl View for Shown {
             ("live leases", self.live_leases.to_string()),
             ("open sweeps", many(self.open_sweeps)),
             ("to undo", many(self.undo_pending)),
+            ("unreadable", many(self.unreadable_leases)),
             ("audit", self.audit_state.clone()),
             ("deferred", many(self.audit_deferred)),
         ]);

@@ -6,6 +6,7 @@ use super::evidence::{present, refuse_spent};
 use super::task::join;
 use super::{Bucket, No, Step, View, Write, keep_until, marked, observation_holds, refuse_blocked};
 use crate::command::{MintCommand, Minted, ancestor_key, index_keys, is_indexed};
+use crate::job::JobTarget;
 use crate::record::{FLAG_SIDE_EFFECT, LeaseRecord};
 
 /// Decides a mint: nonce, evidence, parent, blocks, task, expiry, quotas; and writes index entries before
@@ -117,6 +118,15 @@ pub fn mint<V: View>(view: &V, command: &MintCommand, now: UnixMillis) -> Result
     writes.extend(joined.as_ref().and_then(super::task::Joined::write));
     let superseded = presented.moved.and(presented.binding.as_ref()).map(|b| b.superseded);
     let first_binding = presented.first;
+    if let Some((_, fence)) = presented.moved
+        && let Some(mut job) = command.takeover_job()
+    {
+        job.since = now;
+        if let JobTarget::Subject(_, set) = &mut job.target {
+            *set = fence;
+        }
+        writes.push(Write::Job(Box::new(job)));
+    }
     writes.extend(presented.join.map(|record| super::join::used(record, command.id)));
     writes.extend(presented.writes);
     let task = joined.map(|j| j.task);

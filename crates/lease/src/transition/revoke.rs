@@ -7,7 +7,7 @@ use super::evidence::{present, refuse_spent};
 use super::{No, Step, View, Write};
 use crate::command::{RevokeCommand, RevokeWhat, Revoked};
 use crate::generation::GenerationRecord;
-use crate::job::{ExposureCount, Job, JobTarget};
+use crate::job::{Job, JobTarget};
 use crate::record::{LeaseRecord, Mark};
 use crate::task::{TaskBody, TaskRecord, TaskState};
 
@@ -28,7 +28,7 @@ pub fn revoke<V: View>(
                 Some(record) => record.expires.max(record.renewable_until).plus(2 * defaults::SKEW_MS),
                 None => *unknown_until,
             };
-            let job = job(command, JobTarget::Lease(*id), EndReason::Revoked, now);
+            let job = Job::new(command, JobTarget::Lease(*id), EndReason::Revoked, now);
             let writes = vec![
                 Write::Mark(*id, Mark { revocation: command.id, until }),
                 Write::Job(Box::new(job.clone())),
@@ -43,7 +43,8 @@ pub fn revoke<V: View>(
                 gate.block_version = next_version(&gate, now);
             }
             let gate = moved(gate, &generation, now);
-            let job = job(command, JobTarget::Subject(subject.clone(), gate.fence), EndReason::Revoked, now);
+            let job =
+                Job::new(command, JobTarget::Subject(subject.clone(), gate.fence), EndReason::Revoked, now);
             let writes = vec![
                 Write::Gate(subject.clone(), gate.clone()),
                 Write::Job(Box::new(job.clone())),
@@ -74,7 +75,7 @@ pub fn revoke<V: View>(
             task.keep_until = task.keep_until.max(now.plus(*keep_ms)).max(task.window_ends);
             let gate = moved(view.gate(subject.key())?.unwrap_or_default(), &generation, now);
             let job =
-                job(command, JobTarget::Subject(subject.clone(), gate.fence), EndReason::Completed, now);
+                Job::new(command, JobTarget::Subject(subject.clone(), gate.fence), EndReason::Completed, now);
             writes.push(Write::Task(subject.key(), task.clone()));
             writes.push(Write::Gate(subject, gate.clone()));
             writes.push(Write::Job(Box::new(job.clone())));
@@ -113,7 +114,8 @@ pub fn would_be_refused(record: &LeaseRecord, subject: &Subject, fence: Fence) -
     record.observation.fence(subject.key()).is_some_and(|seen| seen < fence)
 }
 
-/// Ends a lease for a job's sweep; nothing where it is over already.
+/// Ends a lease for a job's sweep, where the job's target made it dead and nothing ended it before. Returns the
+/// record where the job has ended it, now or before, and whether it was now.
 ///
 /// # Errors
 /// Whatever the view can't read.
@@ -122,14 +124,20 @@ pub fn end_swept<V: View>(
     job: &Job,
     id: mayfly_domain::LeaseId,
     now: UnixMillis,
-) -> Result<Step<bool>, V::Error> {
-    let Some(mut record) = view.record(id)? else { return Ok((false, Vec::new())) };
+) -> Result<Step<Option<(LeaseRecord, bool)>>, V::Error> {
+    let Some(mut record) = view.record(id)? else { return Ok((None, Vec::new())) };
+    if let JobTarget::Subject(subject, fence) = &job.target
+        && !would_be_refused(&record, subject, *fence)
+    {
+        return Ok((None, Vec::new()));
+    }
     if matches!(record.state, LeaseState::Ended(_)) {
-        return Ok((false, Vec::new()));
+        let by_this = record.revocation == Some(job.id);
+        return Ok((by_this.then_some((record, false)), Vec::new()));
     }
     record.revocation = Some(job.id);
     let writes = ended(&mut record, job.end, now);
-    Ok((true, writes))
+    Ok((Some((record, true)), writes))
 }
 
 fn next_version(gate: &Gate, now: UnixMillis) -> u64 {
@@ -159,21 +167,4 @@ fn never_opened(id: &TaskId, by: &Subject, now: UnixMillis) -> Result<TaskRecord
             shared: false,
         },
     })
-}
-
-fn job(command: &RevokeCommand, target: JobTarget, end: EndReason, now: UnixMillis) -> Job {
-    Job {
-        id: command.id,
-        target,
-        end,
-        reason: command.reason.clone(),
-        author: command.author.clone(),
-        ticket: command.ticket.clone(),
-        since: now,
-        cursor: None,
-        ended: 0,
-        with_side_effects: 0,
-        exposure: ExposureCount::default(),
-        done: false,
-    }
 }

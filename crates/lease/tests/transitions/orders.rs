@@ -109,8 +109,11 @@ fn the_fence_is_there_before_the_sweep_reads() {
     // A batch that is ended twice, or after its holder gave the lease back, changes nothing.
     let job = revoked.job.unwrap();
     let end = |b: &mut Bench| b.writes(|view, now| transition::end_swept(view, &job, old.id, now)).unwrap();
-    assert!(end(&mut b).0);
-    assert_eq!(end(&mut b), (false, Vec::new()));
+    let (first, _) = end(&mut b);
+    let (ended, now) = first.unwrap();
+    assert!(now);
+    assert_eq!(end(&mut b), (Some((ended, false)), Vec::new()), "its own, and nothing is written");
+    assert!(b.writes(|view, now| transition::end_swept(view, &job, new.id, now)).unwrap().1.is_empty());
 }
 
 /// Each of what may come between the side effect and its confirmation.

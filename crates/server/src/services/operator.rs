@@ -252,6 +252,7 @@ impl OperatorService for Operators {
                 live_leases: status.live_leases,
                 open_sweeps: status.open_sweeps,
                 undo_pending: status.undo_pending,
+                unreadable_leases: status.unreadable_leases,
                 audit_state: if status.audit_deferring { "deferring" } else { "ok" }.to_owned(),
                 audit_deferred: status.audit_deferred,
                 keys: status.keys.iter().map(convert::key).collect(),

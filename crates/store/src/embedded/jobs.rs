@@ -2,12 +2,17 @@
 
 use mayfly_domain::codec::{Malformed, Reader};
 use mayfly_domain::{LeaseId, UnixMillis};
+use mayfly_lease::command::sweep_key;
 use mayfly_lease::transition::{self, View as _};
-use mayfly_lease::{Carry, GenerationRecord, Job, JobId, LeaseRecord, StoreError};
+use mayfly_lease::{
+    Carry, GenerationRecord, Job, JobId, JobTarget, LeaseRecord, ListQuery, StoreError, Swept,
+};
 
 use super::layout as at;
 use super::ledger::Work;
+use super::list;
 use super::state::{Readable, State};
+use crate::unreadable::Unreadable;
 
 /// Entries of the undo queue that one call looks at, at most.
 const UNDO_MAX: u32 = 256;
@@ -43,6 +48,36 @@ pub(super) fn stored<T: Readable>(state: &State<T>, id: JobId) -> Result<Option<
     Ok(kept.filter(|(until, _)| state.now < *until).map(|(_, job)| job))
 }
 
+/// One step of a sweep: progress is stored, a page is read, what is dead on it is ended.
+pub(super) fn sweep(
+    work: &mut Work<'_, '_>,
+    job: &Job,
+    limit: u32,
+    lease_ms: u64,
+    unreadable: &Unreadable,
+) -> Result<Swept, StoreError> {
+    if stored(work.ledger, job.id)?.is_none_or(|known| known.done) {
+        return Ok(Swept::default());
+    }
+    let query = ListQuery { along: sweep_key(&job.target), after: job.cursor, limit };
+    let (seen, next) = list::places(work.ledger, &query)?;
+    let itself = match &job.target {
+        JobTarget::Lease(id) if job.cursor.is_none() => Some(*id),
+        _ => None,
+    };
+    let claimed = work.now().plus(lease_ms);
+    work.write(|ledger| ledger.put_job(job, Some(claimed), at::FOR_EVER))?;
+    let mut swept = Swept { next, ..Swept::default() };
+    for id in seen.iter().map(|cursor| cursor.id).chain(itself) {
+        let found = work.step(|view, now| transition::end_swept(view, job, id, now));
+        if let Some((record, now)) = unreadable.pass(id, found)?.flatten() {
+            swept.ended.extend(now.then_some(id));
+            swept.found.push(record);
+        }
+    }
+    Ok(swept)
+}
+
 /// Stores progress. What another broker has completed stays complete; a job that nobody knows stays unknown.
 pub(super) fn save(work: &mut Work<'_, '_>, job: &Job, lease_ms: u64) -> Result<(), StoreError> {
     if stored(work.ledger, job.id)?.is_none_or(|known| known.done) {
@@ -72,10 +107,15 @@ pub(super) fn due<T: Readable>(state: &State<T>, limit: u32) -> Result<Vec<Lease
 }
 
 /// Ends what is overdue and says what must be undone now.
-pub(super) fn due_undos(work: &mut Work<'_, '_>, limit: u32) -> Result<Vec<LeaseRecord>, StoreError> {
+pub(super) fn due_undos(
+    work: &mut Work<'_, '_>,
+    limit: u32,
+    unreadable: &Unreadable,
+) -> Result<Vec<LeaseRecord>, StoreError> {
     let mut records = Vec::new();
     for id in due(work.ledger, limit)? {
-        let (record, writes) = transition::overdue(work.ledger, id, work.now())?;
+        let decided = transition::overdue(work.ledger, id, work.now());
+        let Some((record, writes)) = unreadable.pass(id, decided)? else { continue };
         if !writes.is_empty() {
             work.step(|_, _| Ok(((), writes)))?;
         }

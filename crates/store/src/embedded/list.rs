@@ -9,9 +9,28 @@ use mayfly_lease::{Cursor, JoinRecord, ListQuery, Page, StoreError};
 
 use super::layout as at;
 use super::state::{Readable, State};
+use crate::unreadable::Unreadable;
 
 /// A page: index entries that are not past their hard expiry, in the order of it.
-pub(super) fn page<T: Readable>(state: &State<T>, query: &ListQuery) -> Result<Page, StoreError> {
+pub(super) fn page<T: Readable>(
+    state: &State<T>,
+    query: &ListQuery,
+    unreadable: &Unreadable,
+) -> Result<Page, StoreError> {
+    let (seen, next) = places(state, query)?;
+    let mut records = Vec::with_capacity(seen.len());
+    for cursor in &seen {
+        let record = unreadable.pass(cursor.id, state.record(cursor.id))?.flatten();
+        records.extend(record.map(|record| transition::shown(state, record, state.now)).transpose()?);
+    }
+    Ok(Page { records, next })
+}
+
+/// The page's index entries, and where to go on.
+pub(super) fn places<T: Readable>(
+    state: &State<T>,
+    query: &ListQuery,
+) -> Result<(Vec<Cursor>, Option<Cursor>), StoreError> {
     let limit = usize::try_from(query.limit.clamp(1, defaults::LIST_PAGE_MAX)).unwrap_or(1);
     let mut seen: Vec<Cursor> = Vec::with_capacity(limit);
     match query.along {
@@ -26,14 +45,8 @@ pub(super) fn page<T: Readable>(state: &State<T>, query: &ListQuery) -> Result<P
             }
         }
     }
-    let mut records = Vec::with_capacity(seen.len());
-    for cursor in &seen {
-        if let Some(record) = state.record(cursor.id)? {
-            records.push(transition::shown(state, record, state.now)?);
-        }
-    }
     let next = seen.last().copied().filter(|_| seen.len() >= limit);
-    Ok(Page { records, next })
+    Ok((seen, next))
 }
 
 fn along(key: DimKey) -> Vec<u8> {
@@ -106,7 +119,7 @@ pub(super) fn knows<T: Readable>(state: &State<T>, subject: &Subject) -> Result<
 }
 
 /// Counts.
-pub(super) fn counts<T: Readable>(state: &State<T>) -> Result<StoreCounts, StoreError> {
+pub(super) fn counts<T: Readable>(state: &State<T>, unreadable: u64) -> Result<StoreCounts, StoreError> {
     let mut over = 0;
     for partition in 0..=u8::MAX {
         let to = at::key(at::PARTITION, &[&[partition], &state.now.plus(1).0.to_be_bytes()]);
@@ -127,5 +140,6 @@ pub(super) fn counts<T: Readable>(state: &State<T>) -> Result<StoreCounts, Store
         live_leases: state.count(at::LEASES)?.saturating_sub(over),
         open_jobs: all(at::JOB_OPEN)?,
         undo_pending: all(at::UNDO_OF)?,
+        unreadable,
     })
 }

@@ -30,6 +30,8 @@ use ledger::Work;
 use state::State;
 use writer::{Lane, Writer};
 
+use crate::unreadable::Unreadable;
+
 #[cfg(test)]
 mod tests;
 
@@ -44,6 +46,7 @@ pub struct EmbeddedStore {
     clock: SharedClock,
     adopted: RwLock<Option<GenerationRecord>>,
     brokers: Mutex<BTreeMap<String, BrokerSeen>>,
+    unreadable: Arc<Unreadable>,
 }
 
 impl EmbeddedStore {
@@ -59,7 +62,14 @@ impl EmbeddedStore {
         let store = Arc::new(Store::open(path, opener)?);
         let writer = Writer::start(Arc::clone(&store), Arc::clone(&clock))
             .map_err(|e| OpenError::Unusable { path: path.to_path_buf(), why: e.to_string() })?;
-        Ok(Self { store, writer, clock, adopted: RwLock::default(), brokers: Mutex::default() })
+        Ok(Self {
+            store,
+            writer,
+            clock,
+            adopted: RwLock::default(),
+            brokers: Mutex::default(),
+            unreadable: Arc::default(),
+        })
     }
 
     /// Reads what is durable, in the adopted generation.

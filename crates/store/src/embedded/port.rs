@@ -1,5 +1,7 @@
 //! The port, call by call.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Subject, TaskId, UnixMillis};
 use mayfly_lease::command::EndCommand;
@@ -9,7 +11,7 @@ use mayfly_lease::transition::{self, View as _};
 use mayfly_lease::{
     Carry, CheckCommand, Checked, GenerationRecord, Job, JobId, JoinId, JoinRecord, LeaseRecord, LeaseStore,
     ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked, StoreError, Survey,
-    TaskRecord, TaskStarted,
+    Swept, TaskRecord, TaskStarted,
 };
 
 use super::layout as at;
@@ -89,7 +91,7 @@ impl LeaseStore for EmbeddedStore {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        self.read(|state| list::page(state, query))
+        self.read(|state| list::page(state, query, &self.unreadable))
     }
 
     async fn start_task(&self, command: &StartTaskCommand) -> Result<TaskStarted, StoreError> {
@@ -162,18 +164,9 @@ impl LeaseStore for EmbeddedStore {
         self.write(Lane::Normal, move |work| jobs::claim(work, lease_ms)).await
     }
 
-    async fn end_batch(&self, job: &Job, ids: &[LeaseId]) -> Result<Vec<LeaseId>, StoreError> {
-        let (job, ids) = (job.clone(), ids.to_vec());
-        self.write(Lane::Normal, move |work| {
-            let mut ended = Vec::new();
-            for id in ids {
-                if work.step(|view, now| transition::end_swept(view, &job, id, now))? {
-                    ended.push(id);
-                }
-            }
-            Ok(ended)
-        })
-        .await
+    async fn sweep(&self, job: &Job, limit: u32, lease_ms: u64) -> Result<Swept, StoreError> {
+        let (job, unreadable) = (job.clone(), Arc::clone(&self.unreadable));
+        self.write(Lane::Normal, move |work| jobs::sweep(work, &job, limit, lease_ms, &unreadable)).await
     }
 
     async fn save_job(&self, job: &Job, lease_ms: u64) -> Result<(), StoreError> {
@@ -189,7 +182,8 @@ impl LeaseStore for EmbeddedStore {
         if self.read(|state| jobs::due(state, 1))?.is_empty() {
             return Ok(Vec::new());
         }
-        self.write(Lane::Normal, move |work| jobs::due_undos(work, limit)).await
+        let unreadable = Arc::clone(&self.unreadable);
+        self.write(Lane::Normal, move |work| jobs::due_undos(work, limit, &unreadable)).await
     }
 
     async fn undone(&self, id: LeaseId) -> Result<(), StoreError> {
@@ -225,6 +219,6 @@ impl LeaseStore for EmbeddedStore {
     }
 
     async fn counts(&self) -> Result<StoreCounts, StoreError> {
-        self.read(list::counts)
+        self.read(|state| list::counts(state, self.unreadable.count()))
     }
 }

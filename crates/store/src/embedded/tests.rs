@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use mayfly_domain::{Clock as _, Dimension, UnixMillis};
 use mayfly_lease::transition::No;
-use mayfly_lease::{Carry, CheckCommand, LeaseStore as _};
+use mayfly_lease::{Carry, CheckCommand, LeaseStore as _, ListQuery, sweep};
 use mayfly_testkit::clock::TestClock;
 use mayfly_testkit::words::{self, Wish};
 use parking_lot::{Condvar, Mutex};
@@ -304,7 +304,7 @@ async fn a_value_that_cannot_be_read_spoils_only_itself() {
     let path = dir.path().join("mayfly.redb");
     let database = redb::Database::open(&path).unwrap();
     let transaction = database.begin_write().unwrap();
-    transaction.open_table(layout::TABLE).unwrap().insert(key.as_slice(), [0; 12].as_slice()).unwrap();
+    transaction.open_table(layout::TABLE).unwrap().insert(key.as_slice(), [255; 12].as_slice()).unwrap();
     transaction.commit().unwrap();
     assert!(transaction_entries(&database) > 10);
     drop(database);
@@ -315,6 +315,18 @@ async fn a_value_that_cannot_be_read_spoils_only_itself() {
     assert!(store.check(&check(2)).await.is_ok());
     let wish = Wish::new(3, clock.now());
     assert!(store.mint(&wish.mint(clock.now())).await.is_ok(), "writing goes on");
+    let owner = words::subject(Dimension::Owner, 1);
+    for along in [None, Some(owner.key())] {
+        let page = store.list(&ListQuery { along, after: None, limit: 10 }).await.unwrap();
+        let ids: Vec<_> = page.records.iter().map(|r| r.id).collect();
+        assert_eq!(ids, [2, 3].map(words::lease), "a list passes it over");
+    }
+    assert_eq!(store.counts().await.unwrap().unreadable, 1);
+    store.revoke(&words::revoke_subject(1, owner, None)).await.unwrap();
+    let job = store.claim_job(1_000).await.unwrap().unwrap();
+    let step = sweep::step(&store, job).await.unwrap();
+    assert!(step.job.done && step.job.ended == 2, "a sweep too");
+    assert_eq!(store.counts().await.unwrap().unreadable, 1, "it is counted once");
 }
 
 fn transaction_entries(database: &redb::Database) -> u64 {

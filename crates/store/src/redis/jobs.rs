@@ -1,18 +1,17 @@
 //! Sweeps as stored jobs, and side effects that wait to be undone.
 
 use mayfly_domain::{Fence, LeaseId, UnixMillis};
+use mayfly_lease::command::sweep_key;
 use mayfly_lease::job::{Job, JobId, JobTarget};
 use mayfly_lease::record::reason_octet;
-use mayfly_lease::{LeaseRecord, StoreError};
+use mayfly_lease::{LeaseRecord, StoreError, Swept};
 
 use super::RedisStore;
 use super::keys::{self, Keys};
+use super::lease::{cursor, place};
 use super::pack::Pack;
 use super::run::{Call, Lane};
 use super::script::SCRIPTS;
-
-/// Leases that one script ends at most; more would keep everyone else waiting.
-const BATCH: usize = 200;
 
 /// Reads a stored job and until when it is kept: the octets that a script wrote say when it began and which
 /// fence it set.
@@ -36,14 +35,6 @@ fn began(job: &Job) -> Vec<u8> {
     Pack::default().time(job.since).u64(fence).done()
 }
 
-fn ids(bytes: &[u8]) -> Result<Vec<LeaseId>, StoreError> {
-    let (ids, rest) = bytes.as_chunks::<16>();
-    if !rest.is_empty() {
-        return Err(StoreError::Corrupt("a list of ids".into()));
-    }
-    Ok(ids.iter().map(|id| LeaseId::from_bytes(*id)).collect())
-}
-
 impl RedisStore {
     pub(super) async fn do_claim_job(&self, lease_ms: u64) -> Result<Option<Job>, StoreError> {
         let args = vec![Pack::default().u64(lease_ms).done()];
@@ -51,19 +42,41 @@ impl RedisStore {
         Ok(answer.maybe()?.map(|job| stored_job(&job)).transpose()?.map(|(job, _)| job))
     }
 
-    pub(super) async fn do_end_batch(&self, job: &Job, all: &[LeaseId]) -> Result<Vec<LeaseId>, StoreError> {
-        let mut ended = Vec::with_capacity(all.len());
-        for batch in all.chunks(BATCH) {
-            let args = vec![
-                batch.iter().flat_map(|id| *id.as_bytes()).collect(),
-                vec![reason_octet(job.end)],
-                job.id.0.to_vec(),
-            ];
-            let keys = Keys::new(batch.iter().map(|id| keys::record(*id)));
-            let mut answer = self.run(Lane::Back, Call::new(&SCRIPTS.end_batch, keys, args)).await?;
-            ended.extend(ids(&answer.bytes()?)?);
+    pub(super) async fn do_sweep(&self, job: &Job, limit: u32, lease_ms: u64) -> Result<Swept, StoreError> {
+        let (covers, itself) = match &job.target {
+            JobTarget::Subject(subject, fence) => {
+                (Pack::default().bytes(&subject.key().0).u48(fence.value()).done(), Vec::new())
+            }
+            JobTarget::Lease(id) if job.cursor.is_none() => (Vec::new(), id.as_bytes().to_vec()),
+            JobTarget::Lease(_) => Default::default(),
+        };
+        let args = vec![
+            place(job.cursor, limit),
+            job.id.0.to_vec(),
+            began(job),
+            job.encode()?,
+            Pack::default().u64(lease_ms).done(),
+            vec![reason_octet(job.end)],
+            covers,
+            itself,
+        ];
+        let keys = [keys::job(job.id)].into_iter().chain(sweep_key(&job.target).map(keys::index));
+        let mut answer = self.run(Lane::Back, Call::new(&SCRIPTS.sweep, Keys::new(keys), args)).await?;
+        let next = answer.maybe()?.map(|place| cursor(&place)).transpose()?;
+        let (mut found, mut broken) = (answer.list()?, answer.list()?);
+        let mut swept = Swept { next, ..Swept::default() };
+        while found.left() > 0 {
+            let bytes = found.bytes()?;
+            let mut r = mayfly_domain::codec::Reader::new("swept lease", &bytes);
+            let (id, now) = (LeaseId::from_bytes(r.array()?), r.flag()?);
+            swept.ended.extend(now.then_some(id));
+            let record = LeaseRecord::decode(id, r.rest()).map_err(StoreError::from);
+            swept.found.extend(self.unreadable.pass(id, record)?);
         }
-        Ok(ended)
+        while broken.left() > 0 {
+            self.unreadable.note(LeaseId::from_bytes(broken.id()?), "not of a record's form");
+        }
+        Ok(swept)
     }
 
     pub(super) async fn do_save_job(&self, job: &Job, lease_ms: u64) -> Result<(), StoreError> {
@@ -94,7 +107,8 @@ impl RedisStore {
             let bytes = answer.bytes()?;
             let mut r = mayfly_domain::codec::Reader::new("undo", &bytes);
             let id = LeaseId::from_bytes(r.array()?);
-            due.push(LeaseRecord::decode(id, r.rest())?);
+            let record = LeaseRecord::decode(id, r.rest()).map_err(StoreError::from);
+            due.extend(self.unreadable.pass(id, record)?);
         }
         Ok(due)
     }
@@ -138,11 +152,5 @@ mod tests {
         let done = [began(&job), 5_u64.to_be_bytes().to_vec(), job.encode().unwrap()].concat();
         assert_eq!(stored_job(&done).unwrap(), (job, Some(UnixMillis(5))));
         assert!(stored_job(&written[..20]).is_err());
-    }
-
-    #[test]
-    fn ids_come_in_sixteens() {
-        assert_eq!(ids(&[1; 32]).unwrap().len(), 2);
-        assert!(ids(&[1; 31]).is_err());
     }
 }

@@ -144,20 +144,9 @@ impl RedisStore {
     }
 
     pub(super) async fn do_list(&self, query: &ListQuery) -> Result<Page, StoreError> {
-        let after = query.after;
-        let start = after.unwrap_or(Cursor {
-            partition: 0,
-            expires: UnixMillis(0),
-            id: LeaseId::from_bytes([0; 16]),
-        });
-        let place = Pack::default()
-            .u8(start.partition)
-            .time(start.expires)
-            .bytes(start.id.as_bytes())
-            .flag(after.is_some())
-            .u32(query.limit.clamp(1, defaults::LIST_PAGE_MAX));
         let keys = Keys::new(query.along.map(keys::index));
-        let mut answer = self.run(Lane::Back, Call::new(&SCRIPTS.list, keys, vec![place.done()])).await?;
+        let args = vec![place(query.after, query.limit)];
+        let mut answer = self.run(Lane::Back, Call::new(&SCRIPTS.list, keys, args)).await?;
         let now = Self::time(&mut answer)?;
         let next = answer.maybe()?.map(|place| cursor(&place)).transpose()?;
         let mut ids = answer.list()?;
@@ -170,7 +159,8 @@ impl RedisStore {
         for (id, record) in read {
             let mark = records.maybe()?;
             if let Some(record) = record {
-                page.records.push(shown(id, &record, mark.as_deref(), now)?);
+                let shown = shown(id, &record, mark.as_deref(), now);
+                page.records.extend(self.unreadable.pass(id, shown)?);
             }
         }
         Ok(page)
@@ -206,7 +196,20 @@ impl RedisStore {
     }
 }
 
-fn cursor(place: &[u8]) -> Result<Cursor, StoreError> {
+/// A place in an index, and how many entries after it, as `scripts/page.lua` takes them.
+pub(super) fn place(after: Option<Cursor>, limit: u32) -> Vec<u8> {
+    let start =
+        after.unwrap_or(Cursor { partition: 0, expires: UnixMillis(0), id: LeaseId::from_bytes([0; 16]) });
+    Pack::default()
+        .u8(start.partition)
+        .time(start.expires)
+        .bytes(start.id.as_bytes())
+        .flag(after.is_some())
+        .u32(limit.clamp(1, defaults::LIST_PAGE_MAX))
+        .done()
+}
+
+pub(super) fn cursor(place: &[u8]) -> Result<Cursor, StoreError> {
     let mut r = mayfly_domain::codec::Reader::new("cursor", place);
     let cursor =
         Cursor { partition: r.u8()?, expires: UnixMillis(r.u64()?), id: LeaseId::from_bytes(r.array()?) };

@@ -159,6 +159,7 @@ fn call(command: &MintCommand, generation: Generation) -> Result<Call, StoreErro
         parents.done(),
         quotas.done(),
         presented.tail,
+        command.takeover_job().map(|job| job.encode()).transpose()?.unwrap_or_default(),
     ];
     Ok(Call::placed(&SCRIPTS.mint, keys, args)?.needs_clocks())
 }

@@ -32,7 +32,7 @@ use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Subject, TaskId};
 use mayfly_lease::command::{
     CheckCommand, Checked, EndCommand, ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed,
-    RevokeCommand, Revoked, StartTaskCommand, TaskStarted,
+    RevokeCommand, Revoked, StartTaskCommand, Swept, TaskStarted,
 };
 use mayfly_lease::store::{BrokerSeen, LeaseStore, StoreCounts};
 use mayfly_lease::{
@@ -44,6 +44,8 @@ pub use config::{ConfigError, RedisConfig};
 pub use facts::refused_risks;
 use link::{Dialer, Known, Link};
 use run::Lane;
+
+use crate::unreadable::Unreadable;
 
 /// A lease store on Redis.
 #[derive(Debug)]
@@ -58,6 +60,7 @@ pub struct RedisStore {
     skew_ms: u32,
     wait_replicas: u32,
     wait_ms: u64,
+    unreadable: Unreadable,
 }
 
 impl RedisStore {
@@ -97,6 +100,7 @@ impl RedisStore {
             wait_ms: u64::try_from(config.wait_timeout.min(config.response_timeout / 2).as_millis())
                 .unwrap_or(u64::MAX)
                 .max(1),
+            unreadable: Unreadable::default(),
         })
     }
 
@@ -215,8 +219,8 @@ impl LeaseStore for RedisStore {
         self.do_claim_job(lease_ms).await
     }
 
-    async fn end_batch(&self, job: &Job, ids: &[LeaseId]) -> Result<Vec<LeaseId>, StoreError> {
-        self.do_end_batch(job, ids).await
+    async fn sweep(&self, job: &Job, limit: u32, lease_ms: u64) -> Result<Swept, StoreError> {
+        self.do_sweep(job, limit, lease_ms).await
     }
 
     async fn save_job(&self, job: &Job, lease_ms: u64) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use mayfly_domain::{Block, DimKey, EndReason, Fence, Gate, LeaseId, Subject, UnixMillis};
 use mayfly_lease::command::{EvidenceUse, RevokeCommand, RevokeWhat, Revoked, Spend, is_indexed};
-use mayfly_lease::job::{ExposureCount, Job, JobTarget};
+use mayfly_lease::job::{Job, JobTarget};
 use mayfly_lease::task::{TaskBody, encode_body};
 use mayfly_lease::{StoreError, TaskRecord, gate};
 
@@ -19,20 +19,7 @@ const GATES_AT_ONCE: usize = 200;
 
 /// The job as it is asked for; the script adds when, and which fence.
 fn job(command: &RevokeCommand, target: JobTarget, end: EndReason) -> Job {
-    Job {
-        id: command.id,
-        target,
-        end,
-        reason: command.reason.clone(),
-        author: command.author.clone(),
-        ticket: command.ticket.clone(),
-        since: UnixMillis(0),
-        cursor: None,
-        ended: 0,
-        with_side_effects: 0,
-        exposure: ExposureCount::default(),
-        done: false,
-    }
+    Job::new(command, target, end, UnixMillis(0))
 }
 
 /// How a task is ended.

@@ -54,13 +54,13 @@ macro_rules! scripts {
 }
 
 scripts! {
-    mint: "evidence" "join";
+    mint: "evidence" "join" "revoke";
     check: "lease";
     confirm: "lease";
     renew: "evidence" "lease";
     end: "lease";
     read: ;
-    list: ;
+    list: "page";
     start_task: "evidence" "join";
     put_join: ;
     joins: ;
@@ -72,7 +72,7 @@ scripts! {
     blocks: ;
     claim_job: ;
     save_job: ;
-    end_batch: "lease";
+    sweep: "lease" "page";
     due_undos: "lease";
     undone: "lease";
     knows: ;

@@ -132,6 +132,11 @@ impl RedisStore {
     pub(super) async fn do_counts(&self) -> Result<StoreCounts, StoreError> {
         let call = Call::new(&SCRIPTS.counts, Keys::new([]), Vec::new());
         let mut answer = self.run(Lane::Hot, call).await?;
-        Ok(StoreCounts { live_leases: answer.u64()?, open_jobs: answer.u64()?, undo_pending: answer.u64()? })
+        Ok(StoreCounts {
+            live_leases: answer.u64()?,
+            open_jobs: answer.u64()?,
+            undo_pending: answer.u64()?,
+            unreadable: self.unreadable.count(),
+        })
     }
 }

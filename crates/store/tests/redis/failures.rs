@@ -6,7 +6,7 @@ use mayfly_domain::*;
 use mayfly_lease::command::{MintCommand, RevokeWhat};
 use mayfly_lease::store::LeaseStore as _;
 use mayfly_lease::transition::No;
-use mayfly_lease::{Carry, StoreError};
+use mayfly_lease::{Carry, ListQuery, StoreError, sweep};
 use mayfly_store::redis::{RedisStore, refused_risks};
 use mayfly_testkit::clock::TestClock;
 use mayfly_testkit::redis::{AppendFsync, RedisOptions, RedisServer};
@@ -168,4 +168,59 @@ async fn replicas_acknowledge_and_are_no_place_to_write() {
     assert_eq!(there.gates(&[Subject::Owner(owner()).key()]).await.unwrap().len(), 1);
     let refused = there.mint(&mint(3)).await;
     assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+}
+
+/// A record that somebody wrote over: cut, of another version, of another type, with a broken body.
+#[tokio::test]
+async fn a_broken_record_is_passed_over_and_counted() {
+    let (server, store) = ready(RedisOptions::default()).await;
+    for n in 1..=6 {
+        store.mint(&mint(n)).await.unwrap();
+    }
+    let account = store.mint(&mint_of(7, "run-1", CredentialKind::Account)).await.unwrap().record;
+    store.confirm(account.id).await.unwrap();
+    let mut admin = server.admin();
+    let key = |n: u8| [b"mf:l:{l".as_slice(), lease_id(n).as_bytes(), b"}"].concat();
+    let set = |admin: &mut ::redis::Connection, n: u8, value: &[u8]| {
+        ::redis::cmd("SET").arg(key(n)).arg(value).query::<()>(admin).unwrap();
+    };
+    let whole: Vec<u8> = ::redis::cmd("GET").arg(key(4)).query(&mut admin).unwrap();
+    set(&mut admin, 1, b"x");
+    set(&mut admin, 2, &[&[9], &whole[1..]].concat());
+    set(&mut admin, 4, &whole[..whole.len() - 3]);
+    set(&mut admin, 7, &whole[..60]);
+    ::redis::cmd("DEL").arg(key(3)).query::<()>(&mut admin).unwrap();
+    ::redis::cmd("SADD").arg(key(3)).arg("x").query::<()>(&mut admin).unwrap();
+
+    let subject = Subject::Owner(owner());
+    for along in [None, Some(subject.key())] {
+        let page = store.list(&ListQuery { along, after: None, limit: 10 }).await.unwrap();
+        let mut ids: Vec<_> = page.records.iter().map(|r| r.id).collect();
+        ids.sort_unstable();
+        assert_eq!(ids, [5, 6].map(lease_id), "a list passes them over");
+    }
+    // One of another type is no record at all.
+    assert_eq!(store.counts().await.unwrap().unreadable, 4);
+    for what in [subject, Subject::Profile(ProfileName::parse("api").unwrap())] {
+        let n = store.counts().await.unwrap().open_jobs + 1;
+        let what = RevokeWhat::Subject { subject: what, block: None };
+        store.revoke(&revoke(u8::try_from(n).unwrap(), what)).await.unwrap();
+    }
+    let (mut done, mut ended) = (0, Vec::new());
+    while let Some(mut job) = store.claim_job(10_000).await.unwrap() {
+        while !job.done {
+            let step = sweep::step(&store, job).await.unwrap();
+            ended.extend(step.ended);
+            job = step.job;
+        }
+        done += 1;
+    }
+    ended.sort_unstable();
+    // What has a head is ended by it, though its body can't be read.
+    assert_eq!((done, ended), (2, [4, 5, 6].map(lease_id).to_vec()));
+    assert_eq!(store.counts().await.unwrap().unreadable, 4);
+    // The undo queue goes on as well.
+    let wait = ::redis::cmd("ZADD").arg("mf:u").arg(0).arg(account.id.as_bytes()).query::<i64>(&mut admin);
+    assert_eq!(wait.unwrap(), 0);
+    assert_eq!(store.due_undos(10).await.unwrap(), []);
 }

@@ -151,6 +151,7 @@ macro_rules! lease_store_conformance {
                 a_sweep_ends_what_the_fence_made_dead,
                 a_sweep_by_profile_walks_everything,
                 a_sweep_goes_on_where_it_stopped,
+                a_takeover_is_swept,
                 a_claim_keeps_others_away_for_a_while,
                 a_done_job_stays_done,
                 a_sweep_ends_descendants_with_side_effects,

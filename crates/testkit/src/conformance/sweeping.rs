@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use mayfly_domain::{CredentialKind, Dimension, EndReason, LeaseState};
+use mayfly_lease::transition::No;
 use mayfly_lease::{ListQuery, sweep};
 
 use super::World;
@@ -52,19 +53,17 @@ pub async fn a_sweep_by_profile_walks_everything(w: World) {
 /// nothing is left out and nothing ended twice.
 pub async fn a_sweep_goes_on_where_it_stopped(mut w: World) {
     let mut all = BTreeSet::new();
-    for _ in 0..250 {
+    for _ in 0..450 {
         all.insert(w.minted(&w.wish()).await.id);
     }
     w.revoke(Dimension::Owner, 1).await;
     let job = w.store.claim_job(sweep::CLAIM_MS).await.unwrap().unwrap();
     let first = sweep::step(&*w.store, job).await.unwrap();
     assert!(!first.job.done && first.job.cursor.is_some());
-    // The second step ends its batch, then dies before its cursor is stored.
-    let key = words::subject(Dimension::Owner, 1).key();
-    let query = ListQuery { along: Some(key), after: first.job.cursor, limit: 100 };
-    let ids: Vec<_> = w.store.list(&query).await.unwrap().records.iter().map(|r| r.id).collect();
-    let second = w.store.end_batch(&first.job, &ids).await.unwrap();
-    assert_eq!(second, ids);
+    // The second step ends its batch, and its broker dies before anything of it is stored.
+    let second = w.store.sweep(&first.job, 100, sweep::CLAIM_MS).await.unwrap();
+    assert_eq!(second.ended.len(), 100);
+    assert_eq!(second.found.iter().map(|r| r.id).collect::<Vec<_>>(), second.ended);
 
     w.restart().await;
     let other = w.another().await;
@@ -73,14 +72,36 @@ pub async fn a_sweep_goes_on_where_it_stopped(mut w: World) {
     let resumed = other.claim_job(sweep::CLAIM_MS).await.unwrap().unwrap();
     assert_eq!(resumed, first.job, "from the stored cursor");
     let mut job = resumed;
-    let mut ended: Vec<_> = first.ended.into_iter().chain(second).collect();
+    let mut ended: Vec<_> = first.ended.into_iter().chain(second.ended).collect();
     while !job.done {
         let step = sweep::step(&*other, job).await.unwrap();
         ended.extend(step.ended);
         job = step.job;
     }
+    assert_eq!(job.ended, 450, "what the dead one had ended is counted");
     assert_eq!(ended.len(), all.len(), "none twice");
     assert_eq!(ended.into_iter().collect::<BTreeSet<_>>(), all, "none left out");
+}
+
+/// A takeover of evidence is a revocation: what the other key got at a target is undone by a sweep of its own.
+pub async fn a_takeover_is_swept(w: World) {
+    let of = |key: u8| Wish { supersede: true, key, ..w.wish() };
+    let account = w.confirmed(&of(1).kind(CredentialKind::Account)).await;
+    let token = w.minted(&of(1)).await;
+    let changes = w.store.survey().await.unwrap().changes;
+    let taken = w.mint(&of(2)).await.unwrap();
+    assert_eq!(taken.superseded, Some(1));
+    assert_eq!(w.store.survey().await.unwrap().changes, changes + 1);
+    let job = w.store.claim_job(0).await.unwrap().unwrap();
+    assert_eq!((job.since, job.end), (w.now(), EndReason::Revoked));
+    assert_eq!(w.sweep().await, [account.id], "a token needs none");
+    assert_eq!(w.check(token.id).await, Err(No::FenceMoved));
+    let ended = w.store.get(account.id).await.unwrap().unwrap();
+    assert_eq!((ended.state, ended.revocation), (LeaseState::Ended(EndReason::Revoked), Some(job.id)));
+    assert_eq!(w.store.due_undos(10).await.unwrap(), [ended]);
+    assert!(w.check(taken.record.id).await.is_ok());
+    assert_eq!(w.mint(&of(2)).await.unwrap().superseded, None);
+    assert_eq!(w.store.claim_job(0).await.unwrap(), None, "its own key takes nothing over");
 }
 
 /// One broker a job; the oldest that is free first.

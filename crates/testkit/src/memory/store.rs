@@ -6,13 +6,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Subject, TaskId, UnixMillis, defaults};
-use mayfly_lease::command::{EndCommand, StartTaskCommand, is_indexed};
+use mayfly_lease::command::{EndCommand, StartTaskCommand, is_indexed, sweep_key};
 use mayfly_lease::store::{BrokerSeen, StoreCounts};
 use mayfly_lease::transition::{self, View as _, Write};
 use mayfly_lease::{
-    Carry, CheckCommand, Checked, Cursor, GenerationRecord, Job, JobId, JoinId, JoinRecord, LeaseRecord,
-    LeaseStore, ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked,
-    StoreError, Survey, TaskRecord, TaskStarted,
+    Carry, CheckCommand, Checked, Cursor, GenerationRecord, Job, JobId, JobTarget, JoinId, JoinRecord,
+    LeaseRecord, LeaseStore, ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand,
+    Revoked, StoreError, Survey, Swept, TaskRecord, TaskStarted,
 };
 use parking_lot::Mutex;
 
@@ -66,6 +66,24 @@ impl MemoryStore {
             (stored, _) => Err(StoreError::OtherGeneration(*stored)),
         }
     }
+}
+
+/// The leases of a page's index entries, and where to go on.
+fn places(view: &MemoryView, query: &ListQuery) -> (Vec<LeaseId>, Option<Cursor>) {
+    let cursor = |partition: u8, (id, expires): (&LeaseId, &UnixMillis)| Cursor {
+        partition,
+        expires: *expires,
+        id: *id,
+    };
+    let mut entries: Vec<Cursor> = match query.along {
+        Some(key) => view.index.get(&key).into_iter().flatten().map(|entry| cursor(0, entry)).collect(),
+        None => view.partitions.iter().map(|e| cursor(LeaseRecord::partition(*e.0), e)).collect(),
+    };
+    entries.retain(|c| c.expires > view.now && query.after.is_none_or(|after| *c > after));
+    entries.sort_unstable();
+    let limit = usize::try_from(query.limit.clamp(1, defaults::LIST_PAGE_MAX)).unwrap();
+    let next = entries.get(limit - 1).copied();
+    (entries.into_iter().take(limit).map(|entry| entry.id).collect(), next)
 }
 
 #[async_trait]
@@ -149,24 +167,10 @@ impl LeaseStore for MemoryStore {
 
     async fn list(&self, query: &ListQuery) -> Result<Page, StoreError> {
         self.run(|view| {
-            let cursor = |partition: u8, (id, expires): (&LeaseId, &UnixMillis)| Cursor {
-                partition,
-                expires: *expires,
-                id: *id,
-            };
-            let mut entries: Vec<Cursor> = match query.along {
-                Some(key) => {
-                    view.index.get(&key).into_iter().flatten().map(|entry| cursor(0, entry)).collect()
-                }
-                None => view.partitions.iter().map(|e| cursor(LeaseRecord::partition(*e.0), e)).collect(),
-            };
-            entries.retain(|c| c.expires > view.now && query.after.is_none_or(|after| *c > after));
-            entries.sort_unstable();
-            let limit = usize::try_from(query.limit.clamp(1, defaults::LIST_PAGE_MAX)).unwrap();
-            let next = entries.get(limit - 1).copied();
+            let (ids, next) = places(view, query);
             let mut records = Vec::new();
-            for entry in entries.into_iter().take(limit) {
-                if let Some(record) = view.record(entry.id)? {
+            for id in ids {
+                if let Some(record) = view.record(id)? {
                     records.push(transition::shown(view, record, view.now)?);
                 }
             }
@@ -247,15 +251,30 @@ impl LeaseStore for MemoryStore {
         })
     }
 
-    async fn end_batch(&self, job: &Job, ids: &[LeaseId]) -> Result<Vec<LeaseId>, StoreError> {
+    async fn sweep(&self, job: &Job, limit: u32, lease_ms: u64) -> Result<Swept, StoreError> {
+        let query = ListQuery { along: sweep_key(&job.target), after: job.cursor, limit };
         self.run(|view| {
-            let mut ended = Vec::new();
+            let now = view.now;
+            let Some(kept) = view.jobs.get_mut(&job.id).filter(|kept| !kept.job.done) else {
+                return Ok(Swept::default());
+            };
+            kept.job = job.clone();
+            kept.claimed = now.plus(lease_ms);
+            let (mut ids, next) = places(view, &query);
+            if let JobTarget::Lease(id) = &job.target
+                && job.cursor.is_none()
+            {
+                ids.push(*id);
+            }
+            let mut swept = Swept { next, ..Swept::default() };
             for id in ids {
-                if view.step(|view, now| transition::end_swept(view, job, *id, now))? {
-                    ended.push(*id);
+                let found = view.step(|view, now| transition::end_swept(view, job, id, now))?;
+                if let Some((record, now)) = found {
+                    swept.ended.extend(now.then_some(id));
+                    swept.found.push(record);
                 }
             }
-            Ok(ended)
+            Ok(swept)
         })
     }
 
@@ -330,6 +349,7 @@ impl LeaseStore for MemoryStore {
                 live_leases: live.try_into().unwrap(),
                 open_jobs: open.try_into().unwrap(),
                 undo_pending: view.undo.len().try_into().unwrap(),
+                unreadable: 0,
             })
         })
     }

@@ -7,6 +7,8 @@ for _, id in ipairs(call('ZRANGEBYSCORE', 'mf:u', '-inf', now, 'LIMIT', 0, u32(A
   local r = call('GET', key)
   if not r then
     call('ZREM', 'mf:u', id)
+  elseif not readable(r) then
+    due[#due + 1] = id
   else
     local state, expires, confirm_by = byte(r, 2), u64(r, 17), u64(r, 33)
     if state == 0 and now < confirm_by then

@@ -145,6 +145,5 @@ local function bind(p, v, tail, lease)
   end
   if p.moved then
     move_fence(KEYS[p.own], sub(KEYS[p.own], 8, 23), v[p.own], tail)
-    call('INCR', 'mf:changes')
   end
 end

@@ -2,6 +2,11 @@
 -- issued 9, expires 17, renewable until 25, confirm by 33, revocation 41, signer 57, observation 75 (version,
 -- generation at 76, number of pairs at 88, pairs of 22 octets, number of ancestors, ancestors of 16).
 
+-- Whether all places are there that scripts look at.
+local function readable(r)
+  return #r >= 90 and byte(r) == 1 and byte(r, 2) <= 2 and #r >= 89 + 22 * byte(r, 88)
+end
+
 -- The keys of what a record observed: gates, then ancestors' marks; and how many are gates.
 local function carried(r)
   local n = byte(r, 88)

@@ -86,6 +86,7 @@ else
 end
 if task_keep then put(KEYS[task_at], task, task_keep) end
 bind(p, v, ARGV[11], id)
+if p.moved then open_job('mf:j:{j' .. id .. '}', id, p.moved, ARGV[12]) end
 answer[2], answer[3] = record, task
 if #p.names > 0 then answer[4] = 1 end
 answer[5] = p.changes or -1
