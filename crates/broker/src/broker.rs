@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use mayfly_attest::envelope::{Envelope, Opened};
-use mayfly_attest::nonce::{NonceKeys, NonceScope};
+use mayfly_attest::nonce::NonceScope;
 use mayfly_attest::verifier::Verifier;
 use mayfly_audit::Audit;
 use mayfly_domain::time::SharedClock;
@@ -18,8 +18,9 @@ use mayfly_policy::Engine;
 use parking_lot::RwLock;
 use tokio::sync::{Mutex, Notify, watch};
 
-use crate::copy::{Content, SealedCopy};
+use crate::copy::SealedCopy;
 use crate::handle::{self, Handles};
+use crate::inforce::{KeysInForce, key_ring, nonce_keys};
 use crate::meter::Meter;
 use crate::recent::RecentAcceptors;
 use crate::settings::Settings;
@@ -77,10 +78,7 @@ pub struct Broker {
     reload_errors: ArcSwap<Vec<String>>,
     seal: Seal,
     copy: Mutex<SealedCopy>,
-    keys: ArcSwap<KeyRing>,
-    /// The same, for whoever waits for another.
-    key_changes: watch::Sender<Arc<KeyRing>>,
-    keys_loading: Mutex<()>,
+    keys: KeysInForce,
     handles: Handles,
     custody: Custody,
     minter: Minter,
@@ -112,7 +110,7 @@ impl Broker {
     /// # Errors
     /// `INTERNAL` where the keys can't be used.
     pub fn new(parts: BrokerParts) -> Result<Self, Refusal> {
-        let ring = Arc::new(key_ring(&parts.keys, &parts.custody)?);
+        let ring = key_ring(&parts.keys, &parts.custody)?;
         parts.verifier.set_nonce_keys(nonce_keys(&ring)?);
         let handles = parts.seal.derive(handle::LABEL).map_err(internal)?;
         let started = parts.clock.now();
@@ -130,9 +128,7 @@ impl Broker {
             reload_errors: ArcSwap::default(),
             seal: parts.seal,
             copy: Mutex::new(parts.copy),
-            keys: ArcSwap::new(ring.clone()),
-            key_changes: watch::Sender::new(ring),
-            keys_loading: Mutex::new(()),
+            keys: KeysInForce::new(ring),
             handles: Handles::new(&handles),
             custody: parts.custody,
             audit: parts.audit,
@@ -163,14 +159,8 @@ impl Broker {
         self.keys.load()
     }
 
-    /// The present keys, for all that one call does.
-    pub(crate) fn keys_now(&self) -> Arc<KeyRing> {
-        self.keys.load_full()
-    }
-
-    /// The present keys; changes can be awaited.
-    pub fn key_changes(&self) -> watch::Receiver<Arc<KeyRing>> {
-        self.key_changes.subscribe()
+    pub(crate) fn in_force(&self) -> &KeysInForce {
+        &self.keys
     }
 
     /// The audit.
@@ -377,61 +367,6 @@ impl Broker {
         error.into()
     }
 
-    /// The keys, of `version` at least: where the store has newer ones than this broker, they are loaded first. What
-    /// another broker withdrew is so withdrawn here at the next call that asks the store anything.
-    pub(crate) async fn keys_since(&self, version: u64) -> Result<Arc<KeyRing>, Refusal> {
-        let ring = self.keys.load_full();
-        if version <= ring.version() {
-            return Ok(ring);
-        }
-        let _one_loads = self.keys_loading.lock().await;
-        let ring = self.keys.load_full();
-        if version <= ring.version() {
-            return Ok(ring);
-        }
-        self.newest_keys().await
-    }
-
-    /// The keys as the store has them now.
-    pub(crate) async fn newest_keys(&self) -> Result<Arc<KeyRing>, Refusal> {
-        let stored = self.leases.store().keys().await.map_err(|e| self.refused(e))?;
-        if let Some((version, sealed)) = stored {
-            self.open_keys(version, &sealed)?;
-        }
-        Ok(self.keys.load_full())
-    }
-
-    /// Serves with the copy's keys where they are newer than the present ones.
-    pub(crate) fn load_keys(&self, content: &Content) -> Result<(), Refusal> {
-        match &content.keys {
-            Some((version, sealed)) => self.open_keys(*version, sealed),
-            None => Ok(()),
-        }
-    }
-
-    fn open_keys(&self, version: u64, sealed: &[u8]) -> Result<(), Refusal> {
-        if version <= self.keys.load().version() {
-            return Ok(());
-        }
-        self.serve_with(&KeySet::open(&self.seal, sealed).map_err(internal)?)
-    }
-
-    fn serve_with(&self, set: &KeySet) -> Result<(), Refusal> {
-        let ring = Arc::new(key_ring(set, &self.custody)?);
-        let nonces = nonce_keys(&ring)?;
-        // Two may load at once: under this lock the newer ones stay.
-        self.key_changes.send_if_modified(|present| {
-            if ring.version() <= present.version() {
-                return false;
-            }
-            self.verifier.set_nonce_keys(nonces);
-            self.keys.store(ring.clone());
-            *present = ring;
-            true
-        });
-        Ok(())
-    }
-
     fn nonce_scope(&self) -> Result<NonceScope, Refusal> {
         let store = self.leases.store();
         let Some(record) = store.generation() else { return Err(Reason::NotServing.into()) };
@@ -439,15 +374,6 @@ impl Broker {
     }
 }
 
-fn key_ring(set: &KeySet, custody: &Custody) -> Result<KeyRing, Refusal> {
-    Ok(KeyRing::new(set, custody)?)
-}
-
 fn internal(e: impl std::fmt::Display) -> Refusal {
     Refusal::new(Reason::Internal, e.to_string())
-}
-
-fn nonce_keys(ring: &KeyRing) -> Result<NonceKeys, Refusal> {
-    let keys = ring.nonce_keys().iter().map(|k| SecretBytes::new(k.expose().clone())).collect();
-    NonceKeys::new(keys).map_err(|e| Refusal::new(Reason::Internal, e.to_string()))
 }

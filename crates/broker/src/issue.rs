@@ -242,6 +242,9 @@ impl Broker {
         record.key = Some(facts.key);
         record.rule.clone_from(&facts.rule);
         record.claims.clone_from(&facts.tags);
+        if let Some(parent) = &facts.parent {
+            record.detail = format!("by the certificate of lease {}", parent.lease);
+        }
         record.evidence = facts
             .evidence
             .as_ref()

@@ -12,6 +12,7 @@ mod copy;
 mod credential;
 mod guard;
 mod handle;
+mod inforce;
 mod init;
 mod issue;
 mod meter;

@@ -27,3 +27,4 @@ mod secrets;
 mod smoke;
 mod support;
 mod two_brokers;
+mod x509;

@@ -1,7 +1,7 @@
 //! Certificates of workloads: minted, renewed by themselves, evidence for others, judged for acceptors.
 
 use mayfly_attest::{Evidence, MtlsCertificate};
-use mayfly_domain::{JoinToken, LeaseId, Owners, Reason, Refusal, SpiffeId};
+use mayfly_domain::{JoinToken, LeaseId, Owners, Reason, Refusal, SpiffeId, Subject};
 use mayfly_mint::x509::verify::Usage;
 use mayfly_policy::Claimed;
 
@@ -197,6 +197,32 @@ async fn a_child_has_its_parents_rights_and_ends_with_it() {
     assert_eq!(why(again), Reason::LeaseRevoked);
     assert_eq!(why(node.renew_itself(&worker, node.shown(&parent)).await), Reason::LeaseRevoked);
     assert_eq!(why(node.renew_itself(&worker, node.shown(&child)).await), Reason::LeaseRevoked);
+}
+
+#[tokio::test]
+async fn a_child_is_dead_with_its_parents_profile_and_outlives_no_parent() {
+    let site = Site::new().await;
+    let node = site.broker("one").await;
+    let (alice, worker) = (node.operator("alice").await, Worker::payments("1"));
+    let deploy_api = node.acceptor("deploy-api").await;
+    let parent = node.mint(&worker, &site.token(&worker), serve()).await.unwrap();
+    let child = node.child(&worker, node.shown(&parent), deploy()).await.unwrap();
+    node.check(&deploy_api, &worker, &child).await.unwrap();
+    let kept = node.mint(&worker, &site.token(&worker), deploy()).await.unwrap();
+    site.clock.advance(1_000);
+    node.revoke(&alice, Subject::Profile("mesh".parse().unwrap())).await;
+    assert_eq!(node.check(&deploy_api, &worker, &child).await, Err(Reason::LeaseRevoked));
+    node.check(&deploy_api, &worker, &kept).await.unwrap();
+
+    let parent = node.mint(&worker, &site.token(&worker), serve()).await.unwrap();
+    site.clock.advance(9 * 60_000);
+    let child = node.child(&worker, node.shown(&parent), deploy()).await.unwrap();
+    assert_eq!(child.record.expires, parent.record.expires);
+    let shown = node.shown(&parent);
+    site.clock.advance(60_000);
+    assert_eq!(node.check(&deploy_api, &worker, &child).await, Err(Reason::LeaseExpired));
+    assert_eq!(why(node.child(&worker, shown.clone(), deploy()).await), Reason::LeaseExpired);
+    assert_eq!(why(node.renew_itself(&worker, shown).await), Reason::LeaseExpired);
 }
 
 #[tokio::test]

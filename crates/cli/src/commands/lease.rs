@@ -32,7 +32,7 @@ Examples:
 pub(crate) struct List {
     #[command(flatten)]
     subject: SubjectArgs,
-    /// Only leases of this kind: token, operator, acceptor, account
+    /// Only leases of this kind: token, x509, operator, acceptor, account
     #[arg(long)]
     kind: Option<String>,
     /// Ended leases too, as long as their records are kept

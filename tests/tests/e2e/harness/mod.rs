@@ -8,6 +8,7 @@ mod node;
 mod people;
 mod secrets;
 mod server;
+mod service;
 mod site;
 
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub(crate) use node::{Node, metrics};
 pub(crate) use people::{Acceptor, Operator, question};
 pub(crate) use secrets::Secrets;
 pub(crate) use server::Server;
+pub(crate) use service::Service;
 pub(crate) use site::{Site, load_spec};
 
 /// The code of the refusal that a call must end with.

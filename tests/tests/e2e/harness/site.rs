@@ -70,6 +70,37 @@ permit (
 "#,
     ),
     (
+        "profiles/mesh.toml",
+        r#"
+name        = "mesh"
+summary     = "certificates of the end-to-end tests"
+kind        = "x509"
+integration = "load"
+owner       = "team:load"
+intents     = ["use:mesh"]
+review_by   = 2027-05-01
+[x509]
+dns           = ["{name}.load.svc", "{name}.load.svc.cluster.local"]
+ips           = ["127.0.0.1"]
+usage         = ["client", "server"]
+ttl           = { default = "5m", max = "1h" }
+outage_budget = "1m"
+acceptors     = "online"
+"#,
+    ),
+    (
+        "policies/mesh.cedar",
+        r#"
+@id("mesh")
+permit (
+  principal is Mayfly::Workload in Mayfly::Owner::"team:load",
+  action in [Mayfly::Action::"mint", Mayfly::Action::"renew"],
+  resource == Mayfly::Profile::"mesh"
+);
+"#,
+    ),
+    ("acceptors/mesh-api.toml", "name = \"mesh-api\"\nowner = \"team:load\"\ncertificates = true\n"),
+    (
         "acceptors/load-api.toml",
         "name = \"load-api\"\nowner = \"team:load\"\naudiences = [\"https://load.acme.internal\"]\n",
     ),
@@ -201,7 +232,8 @@ impl Site {
             for rule in fs::read_dir(dir.join("trust")).unwrap() {
                 let rule = rule.unwrap().path();
                 let text = fs::read_to_string(&rule).unwrap();
-                let own: String = text.lines().filter(|l| !l.starts_with("issuer")).map(|l| format!("{l}\n")).collect();
+                let own: String =
+                    text.lines().filter(|l| !l.starts_with("issuer")).map(|l| format!("{l}\n")).collect();
                 let text = format!("issuer = {:?}\n{own}", ci.url);
                 fs::write(rule, text).unwrap();
             }
