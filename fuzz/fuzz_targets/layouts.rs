@@ -4,13 +4,13 @@
 
 use libfuzzer_sys::fuzz_target;
 use mayfly_domain::nonce::Nonce;
-use mayfly_domain::{CredentialId, LeaseId, Observation};
+use mayfly_domain::{CredentialId, EvidenceHash, LeaseId, Observation};
 use mayfly_lease::transition::Binding;
-use mayfly_lease::{GenerationRecord, Job, LeaseRecord, Mark, TaskRecord, gate};
+use mayfly_lease::{GenerationRecord, Job, JoinRecord, LeaseRecord, Mark, TaskRecord, gate};
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (which, bytes) = input;
-    match which % 9 {
+    match which % 10 {
         0 => {
             if let Ok(it) = Observation::decode(bytes) {
                 assert_eq!(it.encode(), bytes);
@@ -55,9 +55,15 @@ fuzz_target!(|input: (u8, &[u8])| {
                 assert_eq!(Job::decode(&it.encode().unwrap()), Ok(it));
             }
         }
-        _ => {
+        8 => {
             if let Ok((Some(subject), it)) = gate::decode(bytes) {
                 assert_eq!(gate::decode(&gate::encode(&subject, &it).unwrap()), Ok((Some(subject), it)));
+            }
+        }
+        _ => {
+            let hash = EvidenceHash([7; 32]);
+            if let Ok(it) = JoinRecord::decode(hash, bytes) {
+                assert_eq!(JoinRecord::decode(hash, &it.encode().unwrap()), Ok(it));
             }
         }
     }

@@ -120,7 +120,7 @@ proptest! {
         }
         let hash = words::join_token(1);
         if let Ok(join) = JoinRecord::decode(hash, &bytes) {
-            prop_assert_eq!(join.encode().unwrap(), bytes.clone());
+            prop_assert_eq!(JoinRecord::decode(hash, &join.encode().unwrap()).unwrap(), join);
         }
         let _ = GenerationRecord::decode(&bytes);
     }

@@ -9,7 +9,7 @@ use mayfly_domain::{Secret, defaults};
 ///
 /// The user needs these rights (`ACL SETUSER`): `~mf:* resetchannels -@all +evalsha +script|load +info
 /// +config|get +wait +time +get +mget +set +setrange +getrange +incr +exists +pexpireat +pexpiretime +zadd +zrem +zcard
-/// +zcount +zscore +zrange +zrangebyscore +sadd +srem +smembers +hset +hdel +hgetall`. Without `config|get`
+/// +zcount +zscore +zrange +zrangebyscore +sadd +srem +smembers +hset +hget +hdel +hgetall`. Without `config|get`
 /// the risk `config-unreadable` has to be accepted.
 #[derive(Debug)]
 pub struct RedisConfig {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use mayfly_domain::{Secret, SystemClock};
-use mayfly_lease::StoreError;
 use mayfly_lease::store::LeaseStore as _;
 use mayfly_lease::sweep;
+use mayfly_lease::{EvidenceUse, ListQuery, MintCommand, StoreError};
 use mayfly_store::redis::{ConfigError, RedisConfig, RedisStore};
 use mayfly_testkit::redis::{RedisOptions, RedisServer};
 
@@ -14,7 +14,7 @@ use crate::support::*;
 /// The rights that `RedisConfig` documents.
 const RIGHTS: &str = "~mf:* resetchannels -@all +evalsha +script|load +info +config|get +wait +time +get +mget \
      +set +setrange +getrange +incr +exists +pexpireat +pexpiretime +zadd +zrem +zcard +zcount +zscore +zrange \
-     +zrangebyscore +sadd +srem +smembers +hset +hdel +hgetall";
+     +zrangebyscore +sadd +srem +smembers +hset +hget +hdel +hgetall";
 
 /// Everything that a store does, once.
 async fn everything_works(store: &RedisStore) {
@@ -29,10 +29,29 @@ async fn everything_works(store: &RedisStore) {
     store.revoke(&revoke_owner(1)).await.unwrap();
     let job = store.claim_job(1_000).await.unwrap().unwrap();
     assert!(sweep::step(store, job).await.unwrap().job.done);
+    store.list(&ListQuery { along: None, after: None, limit: 5 }).await.unwrap();
     store.due_undos(5).await.unwrap();
     store.undone(lease_id(2)).await.unwrap();
     store.counts().await.unwrap();
     store.put_keys(0, 1, b"sealed").await.unwrap();
+    for n in [3, 4] {
+        store.put_join(&join_token(n)).await.unwrap();
+    }
+    store.mint(&joining(3)).await.unwrap();
+    let withdrawn = store.withdraw_join(join_token(4).id).await.unwrap().unwrap();
+    assert_eq!(withdrawn.state, mayfly_lease::JoinState::Withdrawn);
+    assert_eq!(store.joins().await.unwrap().len(), 2);
+    store.check(&check(3)).await.unwrap();
+    store.renew(&renewal(&joining(3))).await.unwrap();
+    let takes_over = |key: u8| {
+        let evidence = EvidenceUse { supersede: true, ..evidence(9, key) };
+        MintCommand {
+            evidence: Some(evidence),
+            ..mint_of(9 + key, "run-9", mayfly_domain::CredentialKind::Token)
+        }
+    };
+    store.mint(&takes_over(1)).await.unwrap();
+    assert_eq!(store.mint(&takes_over(2)).await.unwrap().superseded, Some(1));
     store.keys().await.unwrap();
     store.heartbeat("a", 1, 0).await.unwrap();
     store.brokers().await.unwrap();

@@ -8,7 +8,7 @@ use mayfly_lease::job::JobId;
 use mayfly_lease::record::LeaseBody;
 use mayfly_lease::store::LeaseStore as _;
 use mayfly_lease::task::TaskBody;
-use mayfly_lease::{Carry, GenerationRecord, StoreError};
+use mayfly_lease::{Carry, GenerationRecord, JoinId, JoinRecord, JoinState, StoreError};
 use mayfly_store::redis::{RedisConfig, RedisStore};
 use mayfly_testkit::redis::{RedisOptions, RedisServer};
 
@@ -168,5 +168,44 @@ pub(crate) async fn reached<T>(call: impl AsyncFn() -> Result<T, StoreError>) ->
             Err(StoreError::Unavailable(why)) => assert!(!give_up.has_passed(), "{why}"),
             other => return other,
         }
+    }
+}
+
+/// An open join token, made now.
+pub(crate) fn join_token(n: u8) -> JoinRecord {
+    JoinRecord {
+        hash: EvidenceHash([n | 0x40; 32]),
+        id: JoinId([n; 8]),
+        workload: workload(),
+        owners: Owners::new([owner()]).unwrap(),
+        environment: None,
+        created: SystemClock.now(),
+        expires: soon(60_000),
+        author: "alice".to_owned(),
+        state: JoinState::Open,
+    }
+}
+
+/// The mint that shows it.
+pub(crate) fn joining(n: u8) -> MintCommand {
+    let token = join_token(n).hash;
+    let evidence = EvidenceUse { hash: token, alias: None, single_use: true, ..evidence(n, n) };
+    MintCommand { evidence: Some(evidence), ..mint_of(n, "run-3", CredentialKind::X509) }
+}
+
+/// The renewal by the credential itself of what a mint made.
+pub(crate) fn renewal(mint: &MintCommand) -> RenewCommand {
+    RenewCommand {
+        id: mint.id,
+        spend: Spend { id: lease_id(200), until: soon(120_000) },
+        workload: Subject::Workload(workload()),
+        task: mint.body.task.clone().unwrap(),
+        key: mint.body.key,
+        next: None,
+        signer: mint.signer,
+        body: mint.body.clone(),
+        ttl: Ttl::constant(300),
+        evidence: None,
+        subjects: mint.subjects.clone(),
     }
 }
