@@ -17,6 +17,7 @@ mod exec;
 mod foreign;
 mod harness;
 mod house;
+mod identity;
 mod proofs;
 mod quotas;
 mod racing;
