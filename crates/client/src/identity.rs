@@ -143,8 +143,9 @@ impl X509Identity {
     pub async fn start(target: &Target, source: Source, options: Options) -> Result<Self, Failure> {
         let Options { ask, home, key, svid, keep_key, patience, clock } = options;
         let deadline = Deadline::after(patience);
-        // First evidence is shown without a certificate: one from files may be anybody's.
-        let target = Target { identity: None, ..target.clone() };
+        // Unless it is the evidence itself, a certificate from files has no part in this: it may be anybody's.
+        let identity = target.identity.clone().filter(|_| matches!(source, Source::Live(_)));
+        let target = Target { identity, ..target.clone() };
         let line = Line::connect(&target, patience).await?;
         let mut issuer = AtBroker {
             target: target.clone(),

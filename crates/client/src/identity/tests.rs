@@ -316,6 +316,40 @@ async fn a_renewal_proves_the_old_key_by_the_handshake_and_brings_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_renewal_whose_answer_is_lost_is_made_again_with_the_same_key() {
+    let world = World::new().await;
+    let identity = start(&world, Source::File(world.token.clone())).await;
+    let (mut events, first) = (identity.events(), identity.svid().unwrap());
+    world.broker.script().lost = 2;
+    identity.renew_now();
+    let Ok(Event::Renewed(svid)) = events.recv().await else { unreachable!("a renewal") };
+    assert_eq!(svid.lease, first.lease);
+    assert_eq!(world.broker.script().leases[&first.lease.to_string()].renewals, 3);
+}
+
+#[tokio::test]
+async fn an_attempt_that_failed_keeps_its_key_for_the_next() {
+    let world = World::new().await;
+    let mut at = AtBroker {
+        line: Line::connect(&world.target, retry::CALL).await.unwrap(),
+        target: world.target.clone(),
+        source: Arc::new(Source::File(world.token.clone())),
+        ask: ask(),
+        home: None,
+        keep_key: false,
+        clock: Arc::new(SystemClock),
+        first_key: None,
+        next_key: None,
+    };
+    let held = at.first(retry::CALL).await.unwrap();
+    world.broker.script().lost = 1;
+    // Too short for another try within the attempt.
+    at.renew(&held, Duration::from_millis(90)).await.unwrap_err();
+    let renewed = at.renew(&held, retry::CALL).await.unwrap();
+    assert_eq!(renewed.lease, held.lease);
+}
+
+#[tokio::test]
 async fn the_key_is_kept_on_request() {
     let world = World::new().await;
     let options = Options { keep_key: true, ..Options::new(ask()) };
