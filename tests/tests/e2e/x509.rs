@@ -1,6 +1,7 @@
 //! Certificates of workloads over real TLS: minted, renewed, evidence for others, and refused where they must be.
 
 mod requests;
+mod rotation;
 mod withdrawals;
 
 use mayfly_client::{AcceptorClient, OperatorClient, channel};

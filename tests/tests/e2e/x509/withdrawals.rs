@@ -9,18 +9,18 @@ use mayfly_testkit::redis::{RedisOptions, RedisServer};
 use crate::harness::{Acceptor, Job, Node, Operator, Service, Site, load_spec, refused};
 
 /// Two brokers on one store, and everybody connected to the second while the first one changes the keys.
-struct Pair {
-    site: Site,
-    one: Node,
-    two: Node,
-    job: Job,
-    alice: Operator,
-    mesh: Acceptor,
-    load: Acceptor,
+pub(super) struct Pair {
+    pub(super) site: Site,
+    pub(super) one: Node,
+    pub(super) two: Node,
+    pub(super) job: Job,
+    pub(super) alice: Operator,
+    pub(super) mesh: Acceptor,
+    pub(super) load: Acceptor,
 }
 
 impl Pair {
-    async fn new(redis: &RedisServer) -> Self {
+    pub(super) async fn new(redis: &RedisServer) -> Self {
         let site = Site::on(redis);
         let (one, two) = (site.start("one").await, site.start("two").await);
         let job = two.job(&site, &load_spec("1", "1")).await;
@@ -29,12 +29,12 @@ impl Pair {
         Self { site, one, two, job, alice, mesh, load }
     }
 
-    async fn accepts(&self, leaf: &[u8]) -> Result<(), String> {
+    pub(super) async fn accepts(&self, leaf: &[u8]) -> Result<(), String> {
         let credential = Some(pb::check_request::Credential::Certificate(leaf.to_vec()));
         self.mesh.ask(pb::CheckRequest { credential, ..Default::default() }).await
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.one.stop().await;
         self.two.stop().await;
     }
