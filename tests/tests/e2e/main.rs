@@ -25,6 +25,7 @@ mod redis_failures;
 mod reflection;
 mod reload;
 mod secrets;
+mod services;
 mod smoke;
 mod support;
 mod two_brokers;

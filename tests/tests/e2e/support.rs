@@ -56,6 +56,11 @@ pub(crate) fn demo() -> PathBuf {
     mayfly().with_file_name("mayfly-demo")
 }
 
+/// One of the services of `examples/mtls-services`, beside [`mayfly`].
+pub(crate) fn service(name: &str) -> PathBuf {
+    mayfly().with_file_name(name)
+}
+
 /// The `mayfly` program, built in this test's own profile. Cargo gives no path to another package's program,
 /// so it is asked to build it, with the workspace's features, and lies beside the test's directory.
 pub(crate) fn mayfly() -> &'static Path {
@@ -67,7 +72,7 @@ pub(crate) fn mayfly() -> &'static Path {
             Some(name) => name,
         };
         let status = cargo()
-            .args("build --quiet --locked --workspace --bin mayfly --bin mayfly-demo --profile".split(' '))
+            .args("build --quiet --locked --workspace --bin mayfly --bin mayfly-demo --bin ledger --bin payments --profile".split(' '))
             .arg(profile)
             .arg("--target-dir")
             .arg(target())

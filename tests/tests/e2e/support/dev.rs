@@ -92,7 +92,8 @@ impl DevBroker {
         env
     }
 
-    fn client_env(&self) -> Vec<(&'static str, String)> {
+    /// What every client's shell sets.
+    pub(crate) fn client_env(&self) -> Vec<(&'static str, String)> {
         let ca = self.told.ca.to_str().unwrap().to_owned();
         vec![("MAYFLY_URL", self.told.url.clone()), ("MAYFLY_CA_FILE", ca)]
     }
