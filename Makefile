@@ -14,7 +14,7 @@ help: ## list these targets
 
 demo: ## build Mayfly and play its main job: mint, check, complete, revoke, restart
 	@echo "building mayfly (some minutes the first time, seconds after that)"
-	$(CARGO) build --locked -p mayfly-cli -p mayfly-demo --bins
+	$(CARGO) build --locked -p mayfly-cli -p mayfly-demo -p mayfly-mtls-services --bins
 	@$(TARGET)/debug/mayfly-demo
 
 test: install ## run every test, against a real redis-server (installed where it is missing)

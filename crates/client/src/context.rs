@@ -128,8 +128,8 @@ impl Contexts {
     }
 
     /// The broker that is meant: the context that `flag` names as it is; else the one that the environment
-    /// describes (`MAYFLY_URL`); else `MAYFLY_CONTEXT` or the current one, with `MAYFLY_CA_FILE`,
-    /// `MAYFLY_CA_SHA256` and `MAYFLY_TRUST_DOMAIN` over the file's. Below `mayfly exec`, `MAYFLY_BROKER_CA_FILE`
+    /// describes (`MAYFLY_URL`); else `MAYFLY_CONTEXT` or the current one. `MAYFLY_CA_FILE`,
+    /// `MAYFLY_CA_SHA256`, `MAYFLY_TRUST_DOMAIN`, and `MAYFLY_CERT_FILE` with `MAYFLY_KEY_FILE` go over the file's. Below `mayfly exec`, `MAYFLY_BROKER_CA_FILE`
     /// is in the place of `MAYFLY_CA_FILE`, which there names what verifies the command's peers.
     ///
     /// # Errors
@@ -139,15 +139,7 @@ impl Contexts {
             return self.named(name)?.check(name);
         }
         let (name, mut context) = match env.var("MAYFLY_URL") {
-            Some(url) => {
-                let context = Context {
-                    url,
-                    cert_file: env.var("MAYFLY_CERT_FILE").map(PathBuf::from),
-                    key_file: env.var("MAYFLY_KEY_FILE").map(PathBuf::from),
-                    ..Context::default()
-                };
-                ("environment".to_owned(), context)
-            }
+            Some(url) => ("environment".to_owned(), Context { url, ..Context::default() }),
             None => {
                 let name = env.var("MAYFLY_CONTEXT").or_else(|| self.current.clone()).ok_or_else(|| {
                     invalid("context", "no context is selected: run `mayfly context use NAME`, or set MAYFLY_URL and MAYFLY_CA_SHA256")
@@ -156,6 +148,10 @@ impl Contexts {
                 (name, context)
             }
         };
+        let own = ["MAYFLY_CERT_FILE", "MAYFLY_KEY_FILE"].map(|name| env.var(name).map(PathBuf::from));
+        if own.iter().any(Option::is_some) {
+            [context.cert_file, context.key_file] = own;
+        }
         let ca_file = env.var(BROKER_CA_FILE).map(PathBuf::from).or_else(|| broker_ca(env));
         match (ca_file, env.var("MAYFLY_CA_SHA256")) {
             (None, None) => {}

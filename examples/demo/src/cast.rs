@@ -34,6 +34,11 @@ pub(crate) struct Cast {
 }
 
 impl Cast {
+    /// The `mayfly` program; the example services are beside it.
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Brings up the broker and the service.
     pub(crate) async fn new(program: &Path, dir: &Path) -> Result<Self, Wrong> {
         let trap = TcpListener::bind(("127.0.0.1", 6379)).ok();

@@ -11,6 +11,8 @@ use crate::cast::{Calls, Cast, Job, Minted, TRUST_DOMAIN, deploy, refused};
 use crate::program::text;
 use crate::stage::{Stage, Wrong, show};
 
+mod services;
+
 /// How long anything may take that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How many refusals the watched job must see after the revocation.
@@ -35,6 +37,7 @@ pub(crate) async fn all(stage: &mut Stage, program: &Path, dir: &Path) -> Result
     expiry(stage, &mut cast).await?;
     thieves(stage, &cast, &job).await?;
     evidence(stage, &cast).await?;
+    services::play(stage, &cast).await?;
     let cast = restart(stage, cast, &job, &live, &dead).await?;
     record(stage, &cast).await
 }
@@ -307,6 +310,10 @@ async fn restart(
     stage
         .line("new evidence of the blocked team", shows, blocked.person.refused(REPORT, "BLOCKED", 5))
         .await?;
+    services::stolen_key(stage, &cast).await?;
+    let mut calls = Calls::new(job, &cast.service, live).await?;
+    let shows = "it dies with its key";
+    stage.line("the live token", shows, calls.refused("TOKEN_SIGNATURE_INVALID")).await?;
     Ok(cast)
 }
 

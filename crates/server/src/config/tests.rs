@@ -305,30 +305,6 @@ fn people_are_told_apart() {
 }
 
 #[test]
-fn an_acceptor_may_be_for_certificates_alone() {
-    let text = "name = 'mesh'\nowner = 'team:a'\ncertificates = true\n";
-    let loaded = load_files(LEAST, &[("acceptors/a.toml", text)]).unwrap();
-    assert!(loaded.acceptors[0].certificates && loaded.acceptors[0].audiences.is_empty());
-    let text = "name = 'api'\nowner = 'team:a'\naudiences = ['https://a.b']\n";
-    let loaded = load_files(LEAST, &[("acceptors/a.toml", text)]).unwrap();
-    assert!(!loaded.acceptors[0].certificates, "not without being told");
-    for text in ["name = 'api'\nowner = 'team:a'\n", "name = 'api'\nowner = 'team:a'\ncertificates = false\n"]
-    {
-        assert_eq!(told(load_files(LEAST, &[("acceptors/a.toml", text)])).len(), 1, "it could check nothing");
-    }
-}
-
-#[test]
-fn where_verifiers_ask_is_plain_http() {
-    let with = |url: &str| load_files(&format!("{LEAST}x509.crl_url = '{url}'\n"), &[]);
-    let asking = with("http://pki.a.b/workloads.crl").unwrap().settings.x509;
-    assert_eq!((asking.crl_url.as_deref(), asking.ocsp_url), (Some("http://pki.a.b/workloads.crl"), None));
-    for bad in ["https://pki.a.b/x", "pki.a.b", "ldap://pki.a.b"] {
-        assert!(told(with(bad))[0].starts_with("mayfly.toml:5: x509.crl_url: "), "{bad}");
-    }
-}
-
-#[test]
 fn the_environment_comes_first_and_effective_says_so() {
     let environment = [
         ("MAYFLY_CONFIG_STATE_DIR", "/elsewhere"),

@@ -156,8 +156,9 @@ impl X509 {
             clock: Arc::clone(&session.clock),
             ..Options::new(self.ask()?)
         };
-        let source = Source::discover(self.evidence.evidence_file.as_deref(), &session.env)?;
-        X509Identity::start(&session.target()?, source, options).await
+        let target = session.target()?;
+        let source = Source::at(&target, self.evidence.evidence_file.as_deref(), &session.env)?;
+        X509Identity::start(&target, source, options).await
     }
 
     pub(crate) async fn run(self, session: &Session) -> Outcome {
