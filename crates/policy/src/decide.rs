@@ -4,6 +4,7 @@
 //! have, and a wrong intent or scope of one that it may not have are the same refusal. What else differs
 //! between them (which policies a slice holds) is microseconds of work.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -147,21 +148,22 @@ impl Engine {
     }
 
     pub(crate) fn decide(&self, who: &Who<'_>, ask: &Ask<'_>) -> Decision<Granted> {
-        self.decide_by(who, ask, |prepared| &prepared.slice(ask.action).policies)
+        self.decide_by(who, ask, |prepared| prepared.slice(ask.action).for_workload(&self.rules, who))
     }
 
-    /// Decides by the policies that `choose` gives for a profile: its slice, or in a test the full set.
-    pub(crate) fn decide_by<'e>(
+    /// Decides by the policies that `choose` gives for a profile: its slice for this workload, or in a test the full
+    /// set.
+    pub(crate) fn decide_by<'e, P: Deref<Target = PolicySet>>(
         &'e self,
         who: &Who<'_>,
         ask: &Ask<'_>,
-        choose: impl Fn(&'e Prepared) -> &'e PolicySet,
+        choose: impl Fn(&'e Prepared) -> P,
     ) -> Decision<Granted> {
         let prepared = self.profiles.get(ask.profile).unwrap_or(&self.decoy);
         let policies = choose(prepared);
         let answer = Case::new(self, who, ask).and_then(|case| match case.profile() {
-            Some(profile) => self.decide_profile(&case, policies, profile),
-            None => self.decide_nothing(&case, policies),
+            Some(profile) => self.decide_profile(&case, &policies, profile),
+            None => self.decide_nothing(&case, &policies),
         });
         answer.unwrap_or_else(|e| refused(e.into()))
     }

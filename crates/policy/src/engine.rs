@@ -78,7 +78,7 @@ impl Engine {
     ) -> Result<Self, Vec<PolicyError>> {
         let words = Words::load().map_err(|e| vec![general(e)])?;
         let rules = rules::load(&words, policies)?;
-        let mut slicer = Slicer::new(&rules);
+        let mut slicer = Slicer::new(&words, &rules);
         let mut prepared = BTreeMap::new();
         let mut errors = Vec::new();
         for profile in profiles {

@@ -55,7 +55,7 @@ pub(crate) struct Words {
 }
 
 /// The value made last: Cedar parses the name of an extension's function anew for each value of its type, which
-/// is a fifth of a decision, and calls of one peer or one millisecond come together.
+/// is a fifth of a decision, and calls of one peer or one second come together.
 #[derive(Debug, Default)]
 struct Lately<K>(Mutex<Option<(K, Value)>>);
 
@@ -233,11 +233,12 @@ impl Words {
         let text = |s: &str| Value::new_string(s.to_owned());
         // An address that is IPv4 within IPv6 is the IPv4 one to whoever writes a policy.
         let peer = || proven.peer.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_canonical().to_string());
+        let now = proven.at.floor_secs();
         Value::new_record([
             ("attestation".to_owned(), text(proven.attestation)),
             ("key".to_owned(), text(proven.key)),
             ("peer".to_owned(), self.peer.of(proven.peer, || Value::new_ip(peer()))),
-            ("now".to_owned(), self.now.of(proven.at, || Value::new_datetime(datetime(proven.at)))),
+            ("now".to_owned(), self.now.of(now, || Value::new_datetime(datetime(now)))),
             ("task".to_owned(), text(proven.task)),
         ])
         .map_err(WordsError::of)

@@ -1,7 +1,7 @@
 use std::sync::LazyLock;
 
 use cedar_policy::PolicySet;
-use mayfly_domain::PolicyId;
+use mayfly_domain::{Owners, PolicyId};
 use proptest::prelude::*;
 
 use crate::facts::{Ask, Who};
@@ -22,7 +22,12 @@ fn policy() -> impl Strategy<Value = String> {
         "principal is Mayfly::Workload",
         "principal in Mayfly::Owner::\"team:payments\"",
         "principal is Mayfly::Workload in Mayfly::Owner::\"team:other\"",
+        "principal in Mayfly::Owner::\"user:alice\"",
+        "principal == Mayfly::Workload::\"spiffe://acme.internal/ci/payments/deploy\"",
+        "principal is Mayfly::Workload in Mayfly::Workload::\"spiffe://acme.internal/ci/payments/deploy\"",
+        "principal in Mayfly::Workload::\"spiffe://acme.internal/ci/payments/1\"",
         "principal is Mayfly::Operator",
+        "principal in Mayfly::Group::\"oncall\"",
     ]);
     let action = any_of(&[
         "action",
@@ -153,4 +158,37 @@ fn a_slice_leaves_out_what_cannot_apply_and_is_shared() {
     assert_eq!(slice("a", WorkloadAction::Renew).rules, [0]);
     assert_eq!(slice("c", WorkloadAction::Mint).rules, [2]);
     assert!(std::ptr::eq(slice("c", WorkloadAction::Mint), slice("d", WorkloadAction::Mint)));
+}
+
+#[test]
+fn a_slice_is_narrowed_to_the_policies_about_a_workload_and_shared_with_its_like() {
+    let about = |n: usize, principal: &str| {
+        format!("@id(\"p{n}\") permit (principal{principal}, action == Mayfly::Action::\"mint\", resource);")
+    };
+    let workload = job().workload;
+    let all = [
+        about(0, " is Mayfly::Workload"),
+        about(1, " in Mayfly::Owner::\"team:payments\""),
+        about(2, " in Mayfly::Owner::\"team:other\""),
+        about(3, &format!(" == Mayfly::Workload::\"{workload}\"")),
+        about(4, " == Mayfly::Workload::\"spiffe://acme.internal/ci/payments/1\""),
+    ];
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    let engine = load(&all, vec![profile("a", |_| ())]).unwrap();
+    let slice =
+        engine.profiles[&"a".parse::<mayfly_domain::ProfileName>().unwrap()].slice(WorkloadAction::Mint);
+    let ids = |set: &PolicySet| {
+        let mut ids: Vec<String> = set.policies().map(|p| p.id().to_string()).collect();
+        ids.sort();
+        ids
+    };
+    let of = |facts: &WorkloadFacts| slice.for_workload(&engine.rules, &facts.into());
+    assert_eq!(ids(&of(&job())), ["p0", "p1", "p3"]);
+    let mut other = job();
+    other.owners = Owners::new(["team:other".parse().unwrap()]).unwrap();
+    other.workload = "spiffe://acme.internal/x".parse().unwrap();
+    assert_eq!(ids(&of(&other)), ["p0", "p2"]);
+    let mut like = job();
+    like.key = "another".to_owned();
+    assert!(std::sync::Arc::ptr_eq(&of(&job()), &of(&like)));
 }
