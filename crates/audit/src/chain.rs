@@ -44,8 +44,14 @@ impl std::fmt::Debug for Head {
 }
 
 pub(crate) fn hex(octets: &[u8]) -> String {
-    let digit = |n: u8| char::from_digit(u32::from(n), 16).unwrap_or('0');
-    octets.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect()
+    let mut out = Vec::with_capacity(octets.len() * 2);
+    push_hex(&mut out, octets);
+    String::from_utf8(out).unwrap_or_default()
+}
+
+fn push_hex(out: &mut Vec<u8>, octets: &[u8]) {
+    let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' + (n - 10) };
+    out.extend(octets.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]));
 }
 
 fn unhex(text: &[u8]) -> Option<[u8; 32]> {
@@ -92,7 +98,9 @@ pub(crate) fn push_line(out: &mut Vec<u8>, head: Head, members: &[u8], late: Lat
     let start = out.len();
     let seq = head.seq.saturating_add(1);
     // Writing into a vector can't fail.
-    let _ = write!(out, r#"{{"v":1,"seq":{seq},"prev":"{}","#, head.hash_hex());
+    let _ = write!(out, r#"{{"v":1,"seq":{seq},"prev":""#);
+    push_hex(out, &head.hash);
+    out.extend_from_slice(b"\",");
     out.extend_from_slice(members);
     let _ = match late {
         Late::No => Ok(()),
@@ -103,7 +111,7 @@ pub(crate) fn push_line(out: &mut Vec<u8>, head: Head, members: &[u8], late: Lat
     };
     let hash = hash(out.get(start..).unwrap_or_default());
     out.extend_from_slice(HASH_MEMBER);
-    out.extend_from_slice(hex(&hash).as_bytes());
+    push_hex(out, &hash);
     out.extend_from_slice(b"\"}\n");
     Head { seq, hash }
 }

@@ -22,9 +22,7 @@ impl Owner {
     pub fn parse(input: &str) -> Result<Self, Invalid> {
         let no = |why: &'static str| Invalid::new("owner", input, why);
         visible("owner", input, 256)?;
-        // Lower-casing can undo NFC and NFC can undo lower case; the second pass makes it a fixed point.
-        let once: String = input.nfc().flat_map(char::to_lowercase).nfc().collect();
-        let text: String = once.chars().flat_map(char::to_lowercase).nfc().collect();
+        let text = canonical(input);
         let Some((kind, name)) = text.split_once(':') else {
             return Err(no("must be `kind:name`, such as `team:payments`"));
         };
@@ -48,6 +46,17 @@ impl Owner {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// `input` in lower case and NFC.
+fn canonical(input: &str) -> String {
+    if input.is_ascii() { input.to_ascii_lowercase() } else { canonical_unicode(input) }
+}
+
+fn canonical_unicode(input: &str) -> String {
+    // Lower-casing can undo NFC and NFC can undo lower case; the second pass makes it a fixed point.
+    let once: String = input.nfc().flat_map(char::to_lowercase).nfc().collect();
+    once.chars().flat_map(char::to_lowercase).nfc().collect()
 }
 
 impl std::fmt::Display for Owner {
@@ -77,8 +86,7 @@ impl serde::Serialize for Owner {
 
 impl<'de> serde::Deserialize<'de> for Owner {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(d)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
+        crate::text::read(d, Self::parse)
     }
 }
 
@@ -116,5 +124,17 @@ impl<'de> serde::Deserialize<'de> for Owners {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         let all = <SmallVec<[Owner; 4]> as serde::Deserialize>::deserialize(d)?;
         Self::new(all).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ascii_is_its_own_canonical_unicode_but_for_its_case() {
+        let all: String = (0..=0x7f_u8).map(char::from).collect();
+        assert_eq!(canonical(&all), canonical_unicode(&all));
+        assert_eq!(Owner::parse("Team:Caf\u{65}\u{301}").unwrap().as_str(), "team:caf\u{e9}");
     }
 }

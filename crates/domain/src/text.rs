@@ -72,6 +72,10 @@ pub fn visible(word: &'static str, input: &str, max: usize) -> Result<(), Invali
     if input.len() > max {
         return Err(Invalid::new(word, input, format!("longer than {max} octets")));
     }
+    // Nearly all words are plain ASCII, of which control characters alone are deceptive.
+    if input.bytes().all(|b| (b' '..=b'~').contains(&b)) {
+        return Ok(());
+    }
     match input.chars().find(|c| is_deceptive(*c)) {
         Some(c) => Err(Invalid::new(
             word,
@@ -80,6 +84,28 @@ pub fn visible(word: &'static str, input: &str, max: usize) -> Result<(), Invali
         )),
         None => Ok(()),
     }
+}
+
+/// Reads a text as `parse` takes it, without a copy of it in between.
+pub(crate) fn read<'de, D, T>(d: D, parse: fn(&str) -> Result<T, Invalid>) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    struct Text<T>(fn(&str) -> Result<T, Invalid>);
+
+    impl<T> serde::de::Visitor<'_> for Text<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+            (self.0)(text).map_err(E::custom)
+        }
+    }
+
+    d.deserialize_str(Text(parse))
 }
 
 /// A newtype over text with one parser, shared by every name of the domain.
@@ -133,8 +159,7 @@ macro_rules! text_type {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(d)?;
-                Self::parse(&text).map_err(serde::de::Error::custom)
+                $crate::text::read(d, Self::parse)
             }
         }
     };
@@ -154,6 +179,10 @@ mod tests {
         }
         visible("word", "Zürich – 東京", 64).unwrap();
         assert!(visible("word", &"x".repeat(65), 64).is_err());
+        for octet in 0..=0x7f_u8 {
+            let c = char::from(octet);
+            assert_eq!(visible("word", &c.to_string(), 64).is_err(), is_deceptive(c), "{octet:#x}");
+        }
         assert!(shown(&"x".repeat(500)).chars().count() <= 81);
     }
 }
