@@ -70,6 +70,10 @@ pub(crate) struct Plan {
     disk: PathBuf,
 }
 
+/// As `mayfly` itself has it: its server runs in this program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -26,6 +26,11 @@ use args::Cli;
 use output::Printer;
 use session::Session;
 
+/// A call makes and frees many small things on whichever thread it runs: with the system's allocator a tenth of its
+/// processor time goes there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     harden::process();
     let cli = Cli::parse();
