@@ -10,7 +10,7 @@ use mayfly_broker::StaffKind;
 use mayfly_client::{AcceptorClient, Context, OperatorClient, Target};
 use mayfly_domain::time::SharedClock;
 use mayfly_domain::{AcceptorName, OperatorName, SystemClock};
-use mayfly_server::staff;
+use mayfly_server::{local, staff};
 use mayfly_testkit::process::Guarded;
 use tokio::time::{Instant, sleep};
 use tonic::transport::Channel;
@@ -43,7 +43,10 @@ impl Broker {
         let mut process = Guarded::spawn(&mut role("serve", &site.0, log.into())?)?;
         let give_up = Instant::now() + READY_WITHIN;
         let url = loop {
-            if let Some(url) = read(&site.path("url")) {
+            // The address is told before anything is served; without its socket its certificates would be made here.
+            if let Some(url) = read(&site.path("url"))
+                && local::socket(&site.path("state")).exists()
+            {
                 break url;
             }
             if process.ended().is_some() || Instant::now() > give_up {
@@ -77,9 +80,14 @@ impl Broker {
         host::resident(self.pid())
     }
 
-    fn target(&self, name: Option<&str>) -> Result<Target> {
+    pub(crate) fn target(&self, name: Option<&str>) -> Result<Target> {
         let file = |ending: &str| name.map(|n| self.site.path(&format!("{n}.{ending}")));
         target(&self.url, self.site.path("ca.pem"), file("crt"), file("key"))
+    }
+
+    /// A connection with the certificate and key in these files of the site.
+    pub(crate) async fn channel_as(&self, name: &str) -> Result<Channel> {
+        mayfly_client::channel::connect(&self.target(Some(name))?).await.map_err(Failed::from)
     }
 
     /// A connection without a client certificate.

@@ -1,10 +1,11 @@
 //! The clients: CI jobs that mint, acceptors that check.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mayfly_client::proof::{dpop, envelope};
-use mayfly_client::{AcceptorClient, KeyHome, KeyScope, WorkloadKey};
+use mayfly_client::workload::CertificateAsk;
+use mayfly_client::{AcceptorClient, KeyHome, KeyScope, Source, Svid, WorkloadClient, WorkloadKey};
 use mayfly_domain::time::Clock as _;
 use mayfly_domain::{SystemClock, TrustDomain};
 use mayfly_proto::v1::workload_service_client::WorkloadServiceClient;
@@ -16,7 +17,7 @@ use url::Url;
 
 use crate::broker::Broker;
 use crate::load::Step;
-use crate::site::{INTENT, PROFILE, TRUST_DOMAIN};
+use crate::site::{CERTIFICATES, INTENT, PROFILE, TRUST_DOMAIN};
 use crate::{Failed, Result};
 
 /// The life of a job's token: that of a long CI job.
@@ -48,6 +49,40 @@ impl Team {
             Self::Other => "team:other",
         }
     }
+}
+
+/// What a job mints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Token,
+    /// A certificate for the bare key of the envelope.
+    Certificate,
+    /// A certificate for a PKCS #10 request.
+    Request,
+}
+
+impl Wish {
+    fn request(self, token: String, key: &WorkloadKey) -> Result<pb::MintRequest> {
+        let csr = match self {
+            Self::Request => request(key)?,
+            Self::Token | Self::Certificate => Vec::new(),
+        };
+        Ok(pb::MintRequest {
+            evidence: Some(pb::Evidence { kind: Some(pb::evidence::Kind::OidcToken(token)) }),
+            profile: if self == Self::Token { PROFILE } else { CERTIFICATES }.to_owned(),
+            intent: INTENT.to_owned(),
+            csr,
+            ..pb::MintRequest::default()
+        })
+    }
+}
+
+/// A request that asks for nothing but its key.
+fn request(key: &WorkloadKey) -> Result<Vec<u8>> {
+    let pair = rcgen::KeyPair::from_pem(key.pem().expose())?;
+    let mut wishes = rcgen::CertificateParams::default();
+    wishes.distinguished_name = rcgen::DistinguishedName::new();
+    Ok(wishes.serialize_request(&pair)?.der().to_vec())
 }
 
 /// A CI job: its own workload, task, key and token, bound by its first mint.
@@ -94,6 +129,7 @@ impl Jobs {
         team: Team,
         n: usize,
         person: usize,
+        wish: Wish,
     ) -> Result<Minter> {
         let scope = KeyScope {
             trust_domain: self.trust_domain.clone(),
@@ -101,22 +137,8 @@ impl Jobs {
             task: n.to_string(),
         };
         let key = self.keys.key(&scope)?;
-        let job = Job {
-            organisation: team.organisation(),
-            repository: (format!("repo-{n}"), (2_000_000 + n).to_string()),
-            actor: (format!("person-{person}"), person.to_string()),
-            run_id: (9_000_000 + n).to_string(),
-            life_s: TOKEN_LIFE_S,
-            ..Job::default()
-        };
-        let audience = format!("{TRUST_DOMAIN}#{}", key.public().thumbprint());
-        let token = self.issuer.github_token(&job, &audience, SystemClock.now())?;
-        let request = pb::MintRequest {
-            evidence: Some(pb::Evidence { kind: Some(pb::evidence::Kind::OidcToken(token)) }),
-            profile: PROFILE.to_owned(),
-            intent: INTENT.to_owned(),
-            ..pb::MintRequest::default()
-        };
+        let token = self.token(&job(team, n, person), &key)?;
+        let request = wish.request(token, &key)?;
         let mut rpc = WorkloadServiceClient::new(channel.clone());
         let nonce = rpc.get_nonce(pb::GetNonceRequest {}).await?.into_inner().nonce;
         let mut minter = Minter {
@@ -138,12 +160,81 @@ impl Jobs {
         channels: &[Channel],
         count: usize,
         persons: usize,
+        wish: Wish,
     ) -> Result<Vec<Minter>> {
         let mut all = Vec::with_capacity(count);
         for (n, channel) in (0..count).zip(channels.iter().cycle()) {
-            all.push(self.minter(channel, Team::Bench, n, 1_000 + n % persons).await?);
+            all.push(self.minter(channel, Team::Bench, n, 1_000 + n % persons, wish).await?);
         }
         Ok(all)
+    }
+
+    fn token(&self, job: &Job, key: &WorkloadKey) -> Result<String> {
+        let audience = format!("{TRUST_DOMAIN}#{}", key.public().thumbprint());
+        Ok(self.issuer.github_token(job, &audience, SystemClock.now())?)
+    }
+
+    /// Service `n`: the file with its first evidence, which belongs to a key of its own.
+    pub(crate) fn service(&self, broker: &Broker, n: usize) -> Result<PathBuf> {
+        let name = format!("services/{n}.token");
+        let (file, job) = (broker.site.path(&name), job(Team::Bench, 10_000 + n, 10_000 + n));
+        // The key's home is found by what the token says, whomever it is for.
+        broker.site.put(&name, &self.issuer.github_token(&job, TRUST_DOMAIN, SystemClock.now())?)?;
+        let key = self.keys.key(&Source::File(file.clone()).scope(&self.trust_domain)?)?;
+        broker.site.put(&name, &self.token(&job, &key)?)?;
+        Ok(file)
+    }
+
+    /// Service `n` with a certificate of an hour, on a connection that it authenticates.
+    pub(crate) async fn renewer(&self, broker: &Broker, n: usize) -> Result<Renewer> {
+        let source = Source::File(self.service(broker, n)?);
+        let clock = Arc::new(SystemClock);
+        let client = WorkloadClient::connect(&broker.target(None)?, source, &self.keys, clock).await?;
+        let svid = client.mint_certificate(&CertificateAsk::new(CERTIFICATES.parse()?)).await?;
+        let name = format!("services/{n}");
+        broker.site.put(&format!("{name}.crt"), &svid.chain_pem())?;
+        broker.site.put(&format!("{name}.key"), svid.key_pem().expose())?;
+        let mut rpc = WorkloadServiceClient::new(broker.channel_as(&name).await?);
+        let nonce = rpc.get_nonce(pb::GetNonceRequest {}).await?.into_inner().nonce;
+        let mtls = pb::evidence::Kind::Mtls(pb::MtlsCertificate {});
+        let request = pb::RenewRequest {
+            evidence: Some(pb::Evidence { kind: Some(mtls) }),
+            lease: svid.lease.to_string(),
+            ..pb::RenewRequest::default()
+        };
+        let payload = request.encode_to_vec();
+        Ok(Renewer { rpc, trust_domain: self.trust_domain.clone(), svid, payload, nonce })
+    }
+}
+
+/// Run `n` of a team's repository `n`.
+fn job(team: Team, n: usize, person: usize) -> Job {
+    Job {
+        organisation: team.organisation(),
+        repository: (format!("repo-{n}"), (2_000_000 + n).to_string()),
+        actor: (format!("person-{person}"), person.to_string()),
+        run_id: (9_000_000 + n).to_string(),
+        life_s: TOKEN_LIFE_S,
+        ..Job::default()
+    }
+}
+
+/// A service that renews its certificate again and again over the connection that the first one authenticated.
+#[derive(Debug)]
+pub(crate) struct Renewer {
+    rpc: WorkloadServiceClient<Channel>,
+    trust_domain: TrustDomain,
+    svid: Svid,
+    payload: Vec<u8>,
+    nonce: Vec<u8>,
+}
+
+impl Step for Renewer {
+    async fn step(&mut self) -> Result<()> {
+        let nonce = std::mem::take(&mut self.nonce);
+        let call = envelope(&self.svid.key, &self.trust_domain, rpc::RENEW, nonce, self.payload.clone())?;
+        self.nonce = self.rpc.renew(call).await?.into_inner().next_nonce;
+        Ok(())
     }
 }
 

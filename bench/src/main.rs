@@ -56,6 +56,10 @@ enum Role {
     /// A broker that trusts a stand-in CI issuer; ends when its standard input does.
     #[command(hide = true)]
     Serve { site: PathBuf },
+    /// A service that gets its first certificate with the evidence in this file, and tells so; without one it only
+    /// starts.
+    #[command(hide = true)]
+    First { site: PathBuf, evidence: Option<PathBuf> },
     /// `mayfly dev` in this directory; ends when its standard input does.
     #[command(hide = true)]
     Dev { dir: PathBuf },
@@ -82,6 +86,7 @@ fn main() -> ExitCode {
     };
     let done = match args.role {
         Some(Role::Serve { site }) => runtime.block_on(serve::broker(&site)),
+        Some(Role::First { site, evidence }) => runtime.block_on(serve::first(&site, evidence)),
         Some(Role::Dev { dir }) => runtime.block_on(serve::dev(&dir)),
         None => {
             let plan = Plan {

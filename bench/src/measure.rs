@@ -1,8 +1,9 @@
 //! Runs of one measurement, and the one result that they make.
 
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use crate::load::Run;
+use crate::load::{Run, millis};
 
 /// Which way a target lies.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -100,6 +101,13 @@ impl Measured {
             one.cpu_us.insert((*process).to_owned(), median(&used).round().into());
         }
         one
+    }
+
+    /// With the times of its calls.
+    pub(crate) fn times(mut self, all: &Histogram<u64>) -> Self {
+        self.p50 = Some(round(millis(all, 0.5)));
+        self.p99 = Some(round(millis(all, 0.99)));
+        self
     }
 
     pub(crate) fn target(mut self, target: Target) -> Self {

@@ -1,6 +1,7 @@
-//! The broker's side: the real server, composed as `mayfly server` composes it, but for a stand-in CI issuer.
+//! What this program is when it starts itself: above all the broker, the real server, composed as `mayfly server` composes it, but for a stand-in CI issuer.
 
-use std::path::Path;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mayfly_attestors::keys::StaticKeys;
@@ -13,7 +14,8 @@ use mayfly_server::{config, init};
 use mayfly_standin::GITHUB_ISSUER;
 use tokio::io::AsyncReadExt as _;
 
-use crate::site::Site;
+use crate::scenes::services;
+use crate::site::{CERTIFICATES, Site};
 use crate::{Failed, Result};
 
 fn refused(refusal: Refusal) -> Failed {
@@ -46,6 +48,22 @@ pub(crate) async fn dev(dir: &Path) -> Result<()> {
     Site(dir.to_path_buf()).put("told", &format!("{}\n{}\n", told.url, told.ca.display()))?;
     dev.run(end_of_input()).await.map_err(refused)
 }
+
+/// A service from its start to its first certificate; says when it has it.
+pub(crate) async fn first(dir: &Path, evidence: Option<PathBuf>) -> Result<()> {
+    let identity = match evidence {
+        Some(evidence) => Some(services::start(&Site(dir.to_path_buf()), evidence, CERTIFICATES).await?),
+        None => None,
+    };
+    let mut out = std::io::stdout();
+    out.write_all(READY.as_bytes())?;
+    out.flush()?;
+    drop(identity);
+    Ok(())
+}
+
+/// What a service says when it is ready.
+pub(crate) const READY: &str = "ready\n";
 
 /// As `mayfly server` logs where nothing is configured.
 fn log() {

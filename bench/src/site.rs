@@ -8,17 +8,22 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use mayfly_server::dev;
 use mayfly_standin::StandIn;
 
 use crate::Result;
 
 pub(crate) const TRUST_DOMAIN: &str = "acme.internal";
 pub(crate) const PROFILE: &str = "bench";
+/// The same for certificates.
+pub(crate) const CERTIFICATES: &str = "bench-mtls";
+/// For certificates that live five seconds.
+pub(crate) const SHORT: &str = "bench-short";
 pub(crate) const INTENT: &str = "deploy:bench";
 pub(crate) const OPERATOR: &str = "alice";
 pub(crate) const ACCEPTOR: &str = "bench-api";
-/// Policies that are loaded; the profile's slice holds a fifth of them, as at a site where they are about many
-/// profiles.
+/// Policies that are loaded; each measured profile's slice holds a fifth of them, as at a site where they are about
+/// many profiles.
 pub(crate) const POLICIES: usize = 50;
 const IN_SLICE: usize = 10;
 
@@ -31,11 +36,14 @@ impl Site {
     pub(crate) fn write(dir: PathBuf, redis: Option<&str>) -> Result<Self> {
         let site = Self(dir);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&site.0)?;
-        let store = redis.map(|url| format!("[store]\nurl = {url:?}\n\n")).unwrap_or_default();
-        site.put("mayfly.toml", &format!("{}{store}{LIMITS}", site.head()))?;
+        let store = redis.map(|url| format!("\n[store]\nurl = {url:?}\n")).unwrap_or_default();
+        let head = dev::configuration(&site.0, "https://127.0.0.1:8443", "16MiB");
+        site.put("mayfly.toml", &format!("{head}{store}{LIMITS}"))?;
         site.put("trust/bench.toml", &rule("bench", "481516", "bench"))?;
         site.put("trust/other.toml", &rule("other", "481517", "other"))?;
         site.put("profiles/bench.toml", PROFILE_FILE)?;
+        site.put("profiles/bench-mtls.toml", &certificates(CERTIFICATES, "1h"))?;
+        site.put("profiles/bench-short.toml", &certificates(SHORT, "5s"))?;
         for n in 0..POLICIES - IN_SLICE {
             site.put(
                 &format!("profiles/other-{n}.toml"),
@@ -81,25 +89,6 @@ impl Site {
         std::io::Write::write_all(&mut file, bytes)?;
         Ok(fs::rename(next, path)?)
     }
-
-    fn head(&self) -> String {
-        format!(
-            "trust_domain = {TRUST_DOMAIN:?}\n\
-             public_url   = \"https://127.0.0.1:8443\"\n\
-             state_dir    = {:?}\n\n\
-             [server]\n\
-             listen         = \"127.0.0.1:0\"\n\
-             metrics_listen = \"127.0.0.1:0\"\n\n\
-             [keys]\n\
-             seal_file = {:?}\n\n\
-             [[audit.sink]]\n\
-             file    = {:?}\n\
-             reserve = \"16MiB\"\n\n",
-            self.path("state"),
-            self.path("seal.key"),
-            self.path("audit.jsonl"),
-        )
-    }
 }
 
 /// Where a file that the broker wrote appears, once.
@@ -107,7 +96,8 @@ pub(crate) fn read(path: &Path) -> Option<String> {
     fs::read_to_string(path).ok().filter(|text| !text.is_empty())
 }
 
-const LIMITS: &str = "[limits]
+const LIMITS: &str = "
+[limits]
 address  = { per_second = 1_000_000, burst = 10_000_000 }
 identity = { per_second = 1_000_000, burst = 10_000_000 }
 
@@ -145,6 +135,29 @@ acceptors = \"online\"
 live_leases = 1_000_000_000
 ";
 
+fn certificates(name: &str, life: &str) -> String {
+    format!(
+        "name        = {name:?}
+summary     = \"what the load generator's services live by\"
+kind        = \"x509\"
+integration = \"bench-prod\"
+owner       = \"team:platform\"
+environment = \"production\"
+intents     = [{INTENT:?}]
+review_by   = 2099-01-01
+
+[x509]
+dns       = [\"job-{{name}}.bench.svc\"]
+usage     = [\"client\", \"server\"]
+ttl       = {{ default = {life:?}, max = {life:?} }}
+acceptors = \"online\"
+
+[quota.workload]
+live_leases = 1_000_000_000
+"
+    )
+}
+
 fn rule(name: &str, organisation: &str, team: &str) -> String {
     format!(
         "name        = {name:?}
@@ -170,7 +183,7 @@ sha = \"sha\"
     )
 }
 
-/// The site's policies: those of the measured profile (one permits, one forbids, the others are asked in vain),
+/// The site's policies: those of the measured profiles (one permits, one forbids, the others are about other teams),
 /// those of other profiles, the operator's.
 fn policies() -> String {
     let mut text = String::from(
@@ -184,11 +197,15 @@ permit (principal is Mayfly::Operator in Mayfly::Group::\"oncall\", action, reso
 ",
     );
     for n in 0..POLICIES - 2 {
-        let (profile, team) = match n {
-            0 => ("bench".to_owned(), "bench".to_owned()),
-            1 => ("bench".to_owned(), "other".to_owned()),
-            _ if n < IN_SLICE - 1 => ("bench".to_owned(), format!("team-{n}")),
-            _ => (format!("other-{}", n - (IN_SLICE - 1)), "bench".to_owned()),
+        let (group, of_group) = (n / (IN_SLICE - 1), n % (IN_SLICE - 1));
+        let team = match of_group {
+            0 => "bench".to_owned(),
+            1 => "other".to_owned(),
+            _ => format!("team-{n}"),
+        };
+        let (profile, team) = match [PROFILE, CERTIFICATES, SHORT].get(group) {
+            Some(measured) => ((*measured).to_owned(), team),
+            None => (format!("other-{n}"), "bench".to_owned()),
         };
         let _ = write!(
             text,

@@ -1,8 +1,10 @@
 //! What is measured, in order.
 
+mod certificates;
 mod dev;
 mod fill;
 mod revoke;
+pub(crate) mod services;
 mod steady;
 
 use std::path::{Path, PathBuf};
@@ -14,7 +16,7 @@ use tempfile::TempDir;
 use tonic::transport::Channel;
 
 use crate::broker::Broker;
-use crate::jobs::{Held, Jobs, Minter};
+use crate::jobs::{Held, Jobs, Minter, Wish};
 use crate::outcome::say;
 use crate::report::Report;
 use crate::site::Site;
@@ -71,7 +73,7 @@ impl Scene {
             channels.push(broker.channel().await?);
             acceptors.push(broker.acceptor().await?);
         }
-        let minters = jobs.minters(&channels, IN_FLIGHT, PERSONS).await?;
+        let minters = jobs.minters(&channels, IN_FLIGHT, PERSONS, Wish::Token).await?;
         let mut watched = vec![("broker", broker.pid()), ("load", std::process::id())];
         watched.extend(redis.map(|(_, pid)| ("redis", pid)));
         Ok(Self { broker, jobs, channels, acceptors, minters, watched, _dir: dir })
@@ -94,7 +96,11 @@ async fn redis(plan: &Plan, dir: TempDir, report: &mut Report) -> Result<()> {
     steady::on_redis(plan, &mut scene, server.port(), pings, report).await?;
     fill::memory(plan, &mut scene, report).await?;
     revoke::acknowledgements(plan, &mut scene, pings, report).await?;
-    revoke::sweep(plan, &mut scene, report).await
+    revoke::sweep(plan, &mut scene, report).await?;
+    certificates::on_redis(plan, &scene, report).await?;
+    services::first(&scene, report).await?;
+    services::wakeups(&scene, report).await?;
+    services::rotation(&scene, report).await
 }
 
 async fn embedded(plan: &Plan, dir: TempDir, report: &mut Report) -> Result<()> {

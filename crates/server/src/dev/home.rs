@@ -107,23 +107,8 @@ impl Home {
     /// # Errors
     /// `CONFIG_INVALID`.
     pub fn write_config(&self, url: &str) -> Result<PathBuf, Refusal> {
-        let text = format!(
-            "# Written by `mayfly dev` at each start; the files beside it are yours to change.\n\
-             trust_domain = \"acme.internal\"\n\
-             {PUBLIC_URL}{url:?}\n\
-             state_dir    = {:?}\n\n\
-             [server]\n\
-             listen         = \"127.0.0.1:0\"\n\
-             metrics_listen = \"127.0.0.1:0\"\n\n\
-             [keys]\n\
-             seal_file = {:?}\n\n\
-             [[audit.sink]]\n\
-             file    = {:?}\n\
-             reserve = \"1MiB\"\n",
-            self.path("state"),
-            self.path(SEAL),
-            self.path("audit.jsonl"),
-        );
+        let note = "# Written by `mayfly dev` at each start; the files beside it are yours to change.\n";
+        let text = format!("{note}{}", configuration(&self.0, url, "1MiB"));
         self.write("mayfly.toml", text.as_bytes())
     }
 
@@ -155,6 +140,27 @@ impl Home {
             Refusal::new(Reason::NotFound, what.clone()).fact("problem", what)
         })
     }
+}
+
+/// The least configuration of a broker of `acme.internal` that is reached at `url`: all its files are in `dir`, its
+/// sockets on ports that the system picks, `reserve` is set aside for its audit. Tables may follow.
+pub fn configuration(dir: &Path, url: &str, reserve: &str) -> String {
+    format!(
+        "trust_domain = \"acme.internal\"\n\
+         {PUBLIC_URL}{url:?}\n\
+         state_dir    = {:?}\n\n\
+         [server]\n\
+         listen         = \"127.0.0.1:0\"\n\
+         metrics_listen = \"127.0.0.1:0\"\n\n\
+         [keys]\n\
+         seal_file = {:?}\n\n\
+         [[audit.sink]]\n\
+         file    = {:?}\n\
+         reserve = {reserve:?}\n",
+        dir.join("state"),
+        dir.join(SEAL),
+        dir.join("audit.jsonl"),
+    )
 }
 
 fn failed(path: &Path, e: &impl std::fmt::Display) -> Refusal {

@@ -17,7 +17,7 @@ use mayfly_standin::{GITHUB_ISSUER, GITLAB_ISSUER, JobTokens, StandIn};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use home::Home;
+pub use home::{Home, configuration};
 
 use crate::compose::IssuerKeys;
 use crate::config;
