@@ -47,6 +47,7 @@ pub struct KeyRing {
     infos: Vec<TokenKeyInfo>,
     active: Arc<dyn Signer>,
     active_header: String,
+    active_id: SignerId,
     verify: Vec<VerifyKey>,
     nonces: Vec<SecretBytes>,
     evidence: SecretBytes,
@@ -118,6 +119,7 @@ impl KeyRing {
             version: set.version(),
             trust_domain: set.trust_domain().clone(),
             infos: set.token_keys().cloned().collect(),
+            active_id: SignerId::from(active.public_key().thumbprint()),
             active,
             active_header,
             verify,
@@ -192,7 +194,7 @@ impl KeyRing {
 
     /// The id of the key that signs tokens, as leases remember it.
     pub fn signer_id(&self) -> SignerId {
-        SignerId::from(self.active.public_key().thumbprint())
+        self.active_id
     }
 
     /// The id of the authority that issues to workloads now, as leases remember it.
