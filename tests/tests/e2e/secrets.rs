@@ -3,8 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mayfly_mint::{Seal, keyset};
+use mayfly_proto::rpc;
 use mayfly_proto::v1 as pb;
 use mayfly_testkit::redis::{RedisOptions, RedisServer};
+use prost::Message as _;
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -19,11 +21,12 @@ fn sealed_keys(seal: &Seal, copy: &[u8], secrets: &mut Secrets) {
     let document: serde_json::Value = serde_json::from_slice(document.expose()).unwrap();
     let decoded = |value: &serde_json::Value| STANDARD.decode(value.as_str().unwrap()).unwrap();
     for token in document["tokens"].as_array().unwrap() {
-        secrets.pkcs8("a token key", &decoded(&token["pkcs8"]));
+        secrets.pkcs8("a token key", &decoded(&token["key"]["sealed"]));
     }
-    for authority in ["root", "workload", "system"] {
-        secrets.pkcs8("an authority's key", &decoded(&document[authority]["pkcs8"]));
+    for authority in document["authorities"].as_array().unwrap() {
+        secrets.pkcs8("an authority's key", &decoded(&authority["key"]["sealed"]));
     }
+    secrets.pkcs8("the root's key", &decoded(&document["root"]["pkcs8"]));
     for nonce in document["nonces"].as_array().unwrap() {
         secrets.octets("a nonce key", &decoded(nonce));
     }
@@ -95,6 +98,34 @@ async fn no_secret_of_a_run_is_in_logs_audit_errors_metrics_or_redis() {
             alice.client.rotate_key(rotate).await.unwrap();
         }
         told.extend(errors.join("\n").into_bytes());
+    }
+    // First evidence of Mayfly's own, and a handle, each used well and once more.
+    let create = pb::CreateJoinTokenRequest {
+        workload: "/vm/db-1".to_owned(),
+        owners: vec!["team:load".to_owned()],
+        ..Default::default()
+    };
+    let join = alice.client.create_join_token(create).await.unwrap().token;
+    secrets.octets("a join token", &join.as_bytes()[4..]);
+    let request = pb::MintRequest {
+        evidence: Some(pb::Evidence { kind: Some(pb::evidence::Kind::JoinToken(join)) }),
+        profile: "mesh".to_owned(),
+        completion_handle: true,
+        ..Default::default()
+    };
+    let machine = server.job(&site, &load_spec("1", "1")).await;
+    let ask = async || {
+        let envelope = machine.envelope(rpc::MINT, request.encode_to_vec()).await.unwrap();
+        machine.rpc.clone().mint(envelope).await
+    };
+    let handle = ask().await.unwrap().into_inner().completion_handle;
+    told.extend(format!("{:?}", ask().await.unwrap_err()).into_bytes());
+    // What it names may be told; its MAC may not.
+    secrets.octets("a completion handle", &handle.as_bytes()[handle.len() - 40..]);
+    for _ in 0..2 {
+        let complete = pb::CompleteTaskByHandleRequest { handle: handle.clone() };
+        let answer = machine.rpc.clone().complete_task_by_handle(complete).await;
+        told.extend(format!("{answer:?}").into_bytes());
     }
     job.spec.run_id = "2".to_owned();
     job.mint("load", "use:load").await.unwrap();
