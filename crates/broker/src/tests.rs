@@ -1,6 +1,7 @@
 //! The use cases in-process: brokers over a store in memory, workloads that sign their envelopes, operators
 //! and acceptors with leased certificates. No transport.
 
+mod authorities;
 mod blocks;
 mod check;
 mod config;

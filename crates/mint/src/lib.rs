@@ -11,6 +11,7 @@ pub mod issuing;
 pub mod jwt;
 pub mod keyring;
 pub mod keyset;
+pub mod pkcs11;
 pub mod seal;
 pub mod signer;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use issuing::{AuthorityKey, IssuingAuthority, Role};
 pub use jwt::{AccessToken, Minter, TokenVerifier, VerifiedToken};
 pub use keyring::{Bundle, KeyRing};
 pub use keyset::{KeySet, KeySetError, KeyState, Live, LiveLeases, TokenKeyInfo};
+pub use pkcs11::{ModuleSettings, Pkcs11Module};
 pub use seal::{Seal, SealError};
 pub use signer::{MemorySigner, Signer};
 pub use x509::{BrokerIdentity, IssuedCertificate, ServerName};

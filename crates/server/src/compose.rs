@@ -15,7 +15,7 @@ use mayfly_domain::{Reason, Refusal, Secret, UnixMillis, defaults};
 use mayfly_lease::proof::{HolderQuota, MintLimits};
 use mayfly_lease::{LeaseStore, Leases, StoreError};
 use mayfly_mint::x509::Pointers;
-use mayfly_mint::{Custody, KeySet, Seal};
+use mayfly_mint::{KeySet, Seal};
 use mayfly_store::embedded::EmbeddedStore;
 
 use crate::config::{self, AuditSync, Loaded};
@@ -87,6 +87,7 @@ pub async fn compose(
     };
     let audit = Audit::open(&audit, clock.clone())
         .map_err(|e| Refusal::new(Reason::ConfigInvalid, e.to_string()).fact("problem", e.to_string()))?;
+    let custody = crate::custody::custody(&settings);
     let broker = Broker::new(BrokerParts {
         leases: Leases::new(store, settings.trust_domain.clone()),
         settings: broker_settings(&settings, audit_file)?,
@@ -96,7 +97,7 @@ pub async fn compose(
         seal,
         copy,
         keys: key_set,
-        custody: Custody::sealed(),
+        custody,
         audit,
         meter,
     })?;

@@ -3,10 +3,11 @@
 use mayfly_broker::InitError;
 use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Reason, Refusal};
-use mayfly_mint::{Custody, KeySet, Seal};
+use mayfly_mint::{KeySet, Seal};
 
 use crate::compose::{open_store, state_directory};
 use crate::config::Settings;
+use crate::custody::custody;
 
 /// What an initialisation came to.
 pub enum Initialised {
@@ -28,7 +29,7 @@ pub async fn initialise(
     state_directory(&settings.state_dir)?;
     let store = open_store(settings, clock).await?;
     let longest = settings.longest_life();
-    let custody = Custody::sealed();
+    let custody = custody(settings);
     let made = mayfly_broker::initialise(
         store.as_ref(),
         &settings.state_dir,

@@ -3,6 +3,7 @@
 pub mod compose;
 pub mod config;
 pub mod convert;
+mod custody;
 pub mod deadline;
 pub mod dev;
 pub mod http;

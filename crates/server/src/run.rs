@@ -308,13 +308,15 @@ impl Identity {
         now: UnixMillis,
     ) -> Result<Self, Refusal> {
         let id = crate::compose::broker_id(settings);
-        let made = x509::broker_identity(ring, &id, names, defaults::BROKER_TTL, now)?;
-        let mut chain = made.chain;
-        // A client that pins the root by its fingerprint knows it only when it sees it.
-        if !chain.contains(ring.root()) {
-            chain.push(ring.root().clone());
-        }
-        Ok(Self { chain, key: made.key, ends: made.expires, signer: ring.system_authority().id() })
+        let blocks = ring.system_authority().blocks();
+        let make = || x509::broker_identity(ring, &id, names, defaults::BROKER_TTL, now);
+        let made = mayfly_broker::blocking(blocks, make)?;
+        Ok(Self {
+            chain: made.chain,
+            key: made.key,
+            ends: made.expires,
+            signer: ring.system_authority().id(),
+        })
     }
 }
 

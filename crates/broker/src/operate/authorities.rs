@@ -115,7 +115,9 @@ impl Broker {
             }
             AuthorityStep::Retire { id, force } => {
                 // A broker with older keys may issue by the one that retires until it hears of it.
-                self.everyone_has(stored.version()).await?;
+                if !force {
+                    self.wait_for_everyone(stored.version()).await?;
+                }
                 let used = self.in_use().await?;
                 let leases: BTreeMap<String, LiveLeases> =
                     stored.authorities().map(|a| (a.id.clone(), used.of(&a.id))).collect();

@@ -51,6 +51,8 @@ impl Broker {
             return Err(Refusal::new(Reason::RaceLost, "somebody else changed the keys"));
         }
         self.refresh_copy().await?;
+        // The others learn from the guard's sign which keys this broker has.
+        self.wake_guard();
         Ok(told)
     }
 

@@ -6,6 +6,7 @@
 
 pub mod document;
 pub mod files;
+mod keys;
 pub mod kinds;
 pub mod people;
 mod policies;
@@ -24,10 +25,11 @@ use mayfly_attest::RuleSet;
 use mayfly_domain::{TrustDomain, defaults};
 use mayfly_policy::{Engine, PolicyTests, TtlLimit, TtlLimits};
 
+pub use keys::{Module, Seal};
 pub use people::{Acceptor, Operator};
 pub use problem::{Problem, Problems};
 pub use reader::{Effective, Origin};
-pub use settings::{AuditSink, AuditSync, Life, Limits, Lives, Quotas, Rate, Seal, Server, Settings};
+pub use settings::{AuditSink, AuditSync, Life, Limits, Lives, Quotas, Rate, Server, Settings};
 pub use store::{RedisStore, Store};
 
 use document::Document;

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use mayfly_domain::{BrokerName, Invalid, TrustDomain, Ttl, defaults};
+use mayfly_domain::{BrokerName, TrustDomain, Ttl, defaults};
 use mayfly_mint::x509::Pointers;
 
+use super::keys::{Module, Seal, keys};
 use super::kinds::{Size, Wait, choice, count, parsed, path, size, some, ttl, wait, word};
 use super::reader::Reader;
 use super::store::{Store, store};
@@ -32,6 +33,8 @@ pub struct Settings {
     pub store: Store,
     /// What opens the sealed keys.
     pub seal: Seal,
+    /// The PKCS #11 module that keeps others.
+    pub module: Option<Module>,
     /// Where verifiers of workloads' certificates may ask about them.
     pub x509: Asking,
     /// Bounds of lives.
@@ -70,17 +73,6 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// The longest that a call may take, and the deadline of calls that name none.
     pub call_timeout: Duration,
-}
-
-/// `[keys]`: where the key that opens the sealed ones is found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seal {
-    /// A file of 32 octets, as they are or as base64.
-    File(PathBuf),
-    /// A variable of the environment with base64 of 32 octets.
-    Environment(String),
-    /// A file with a passphrase, stretched by argon2.
-    PassphraseFile(PathBuf),
 }
 
 /// `[x509]`: addresses that stand in workloads' certificates. Nothing is served there by a broker itself.
@@ -201,7 +193,7 @@ pub(super) fn settings(root: &Reader<'_>) -> Option<Settings> {
     broker.finish();
     let server = server(root.table("server"));
     let store = store(root.table("store"));
-    let seal = seal(root);
+    let (seal, module) = keys(root);
     let x509 = asking(root.table("x509"));
     let ttl = lives(root.table("ttl"));
     let quota = quotas(root.table("quota"));
@@ -216,6 +208,7 @@ pub(super) fn settings(root: &Reader<'_>) -> Option<Settings> {
         server,
         store: store?,
         seal: seal?,
+        module,
         x509,
         ttl,
         quota,
@@ -247,39 +240,12 @@ fn server(r: Reader<'_>) -> Server {
     server
 }
 
-fn seal(root: &Reader<'_>) -> Option<Seal> {
-    let r = root.table("keys");
-    let all = [
-        r.optional("seal_file", path).map(Seal::File),
-        r.optional("seal_env", word(variable_name)).map(Seal::Environment),
-        r.optional("passphrase_file", path).map(Seal::PassphraseFile),
-    ];
-    let given = ["seal_file", "seal_env", "passphrase_file"].iter().filter(|key| r.has(key)).count();
-    r.finish();
-    if given != 1 {
-        root.wrong("keys", "give exactly one of `seal_file`, `seal_env` and `passphrase_file`");
-        return None;
-    }
-    all.into_iter().flatten().next()
-}
-
 fn asking(r: Reader<'_>) -> Asking {
     let url = |input: &str| Pointers::new(Some(input), None).map(|_| input.to_owned());
     let asking =
         Asking { crl_url: r.optional("crl_url", word(url)), ocsp_url: r.optional("ocsp_url", word(url)) };
     r.finish();
     asking
-}
-
-fn variable_name(input: &str) -> Result<String, Invalid> {
-    let good = input
-        .bytes()
-        .enumerate()
-        .all(|(n, b)| b == b'_' || b.is_ascii_alphabetic() || n > 0 && b.is_ascii_digit());
-    if input.is_empty() || input.len() > 128 || !good {
-        return Err(Invalid::new("variable", input, "must be the name of an environment variable"));
-    }
-    Ok(input.to_owned())
 }
 
 fn life(parent: &Reader<'_>, key: &'static str, default: Ttl, limit: Ttl) -> Life {

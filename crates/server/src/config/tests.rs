@@ -156,6 +156,28 @@ fn a_seal_is_given_once() {
     assert_eq!(with("keys.seal_env = '1A'").unwrap_err().iter().len(), 1);
 }
 
+#[test]
+fn a_module_is_named_whole() {
+    use mayfly_mint::KeyUse;
+    let with = |module: &str| load_files(&format!("{LEAST}keys.pkcs11 = {{ {module} }}\n"), &[]);
+    let least = "module = '/m.so', token = 'mayfly', pin_file = '/pin'";
+    let module = with(least).unwrap().settings.module.unwrap();
+    assert_eq!((module.token.as_str(), module.uses.as_slice()), ("mayfly", &KeyUse::ALL[..]));
+    let module = with(&format!("{least}, uses = ['system-ca']")).unwrap().settings.module.unwrap();
+    assert_eq!(module.uses, [KeyUse::SystemCa]);
+    for (bad, problem) in [
+        ("module = '/m.so', token = 'mayfly'", "keys.pkcs11.pin_file: is missing"),
+        ("token = 'mayfly', pin_file = '/pin'", "keys.pkcs11.module: is missing"),
+        (&format!("{least}, uses = []"), "keys.pkcs11.uses: must not be empty"),
+        (&format!("{least}, uses = ['ca']"), "`ca`: must be one of `workload-ca`, `system-ca`, `token`"),
+        (&format!("{least}, pin = '1'"), "keys.pkcs11.pin"),
+    ] {
+        let problems = told(with(bad));
+        assert!(problems.len() == 1 && problems[0].contains(problem), "{bad}: {problems:?}");
+    }
+    assert_eq!(load_files(LEAST, &[]).unwrap().settings.module, None);
+}
+
 const RULE: &str = "name = 'r'
 preset = 'github-actions'
 spiffe_id = '/ci/r'
@@ -326,7 +348,7 @@ fn the_environment_comes_first_and_effective_says_so() {
         ("\"127.0.0.1:0\"".to_owned(), Origin::Environment("MAYFLY_CONFIG_SERVER_LISTEN".to_owned()))
     );
     assert!(
-        matches!(shown("audit.sink[0].reserve"), (_, Origin::File(_, 29))),
+        matches!(shown("audit.sink[0].reserve"), (_, Origin::File(_, 35))),
         "{:?}",
         shown("audit.sink[0].reserve")
     );
