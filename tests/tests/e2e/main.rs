@@ -18,6 +18,7 @@ mod foreign;
 mod harness;
 mod house;
 mod identity;
+mod module;
 mod proofs;
 mod quotas;
 mod racing;

@@ -27,6 +27,17 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Runs `mayfly init`.
+    pub(crate) fn initialise(site: &Site, file: &std::path::Path) {
+        let output = Command::new(mayfly())
+            .args(["init", "--config"])
+            .arg(file)
+            .envs(site.environment.iter().cloned())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Starts it and waits until it tells its addresses.
     pub(crate) async fn start(site: &Site, name: &str, issuer_ca: &std::path::Path) -> Self {
         let dir = site.path(name);
@@ -37,6 +48,7 @@ impl Server {
                 .arg("--issuer-ca")
                 .arg(issuer_ca)
                 .env("MAYFLY_LOG", "trace")
+                .envs(site.environment.iter().cloned())
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped()),

@@ -138,6 +138,8 @@ pub(crate) struct Site {
     dir: TempDir,
     store: String,
     ci: Option<Ci>,
+    /// What the real programs get in their environment besides.
+    pub(crate) environment: Vec<(&'static str, PathBuf)>,
     pub(crate) issuer: Arc<StandInIssuer>,
     pub(crate) clock: SharedClock,
     pub(crate) trust_domain: TrustDomain,
@@ -177,10 +179,16 @@ impl Site {
             dir,
             store,
             ci: None,
+            environment: Vec::new(),
             issuer: Arc::new(StandInIssuer::with_keys(vec![SigningKey::generate(Alg::Es256, "ci-1")])),
             clock: Arc::new(SystemClock),
             trust_domain: TrustDomain::parse("acme.internal").unwrap(),
         }
+    }
+
+    /// Brokers that are configured from now on have these lines too.
+    pub(crate) fn configure_also(&mut self, lines: &str) {
+        self.store += lines;
     }
 
     /// The CI provider signs with these keys.
@@ -283,7 +291,11 @@ reserve = "1MiB"
     pub(crate) async fn spawn(&self, name: &str) -> Server {
         let ci = self.ci.as_ref().expect("the CI provider serves its keys");
         let file = self.configure(name);
-        Node::initialise(self, &file).await;
+        if self.environment.is_empty() {
+            Node::initialise(self, &file).await;
+        } else {
+            Server::initialise(self, &file);
+        }
         let ca = self.path("ci-ca.pem");
         fs::write(&ca, &ci.ca_pem).unwrap();
         Server::start(self, name, &ca).await
