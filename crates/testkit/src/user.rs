@@ -116,7 +116,12 @@ impl Running {
         self.process.signal(signal);
     }
 
-    /// Waits for its end: its exit code, and what is left of its standard error.
+    /// Waits for its end alone, whatever it left behind: its exit code.
+    pub fn code(&mut self) -> Option<i32> {
+        self.process.wait().code()
+    }
+
+    /// Waits for its end and that of all that writes to its standard error: its exit code, and what is left of its standard error.
     pub fn end(mut self) -> (Option<i32>, String) {
         let rest: Vec<_> = self.told.by_ref().map(Result::unwrap).collect();
         (self.process.wait().code(), rest.join("\n"))

@@ -71,6 +71,24 @@ acceptors = "online"
 "#,
     ),
     (
+        "profiles/exec-slow.toml",
+        r#"
+name        = "exec-slow"
+summary     = "as exec, with time between a failed renewal and the end"
+kind        = "token"
+integration = "exec"
+owner       = "team:exec"
+intents     = ["use:exec"]
+review_by   = 2027-05-01
+[token]
+audience  = "https://exec.acme.internal"
+scopes    = ["exec:use"]
+ttl       = { default = "12s", max = "1h" }
+binding   = "dpop"
+acceptors = "online"
+"#,
+    ),
+    (
         "profiles/exec-tls.toml",
         r#"
 name        = "exec-tls"
@@ -95,7 +113,10 @@ permit (
   principal is Mayfly::Workload in Mayfly::Owner::"team:exec",
   action in [Mayfly::Action::"mint", Mayfly::Action::"renew"],
   resource
-) when { resource == Mayfly::Profile::"exec" || resource == Mayfly::Profile::"exec-tls" };
+) when {
+  resource == Mayfly::Profile::"exec" || resource == Mayfly::Profile::"exec-slow" ||
+  resource == Mayfly::Profile::"exec-tls"
+};
 "#,
     ),
 ];
@@ -122,18 +143,18 @@ impl World {
     }
 
     fn place(&self, user: User) -> Place {
-        self.place_of(user, "777", "exec")
+        self.place_of(user, "777", "exec", "1")
     }
 
-    /// A job of the repository with this id, whose tasks are called so.
-    fn place_of(&self, user: User, repository: &str, task: &str) -> Place {
+    /// A job of the repository with this id, whose tasks are called so; each run of each user is another one.
+    fn place_of(&self, user: User, repository: &str, task: &str, run: &str) -> Place {
         let run_id = match user {
-            User::Same => "1",
-            User::Nobody => "2",
+            User::Same => format!("1{run}"),
+            User::Nobody => format!("2{run}"),
         };
         let job = Job {
             repository: ("exec".to_owned(), repository.to_owned()),
-            run_id: run_id.to_owned(),
+            run_id: run_id.clone(),
             ..Job::default()
         };
         let mut env = self.broker.github_env(&job);

@@ -37,16 +37,25 @@ fn runs(pid: &str) -> bool {
 async fn a_command_that_ignores_being_asked_is_killed_with_all_that_it_started() {
     let world = World::new().await;
     for user in users() {
-        let place = world.place(user);
-        // One in its group, one in a session of its own whose parent is gone; both ignore the signal, too.
-        let script = "trap '' TERM HUP; sleep 600 & echo $!
-            (setsid sh -c 'echo $$; exec sleep 600' &); echo $$; exec sleep 600";
-        let mut running = Running::start(place.exec(&["--grace", "1s"], script));
-        let pids = [running.line(), running.line(), running.line()];
-        assert!(pids.iter().all(|pid| runs(pid)), "{user:?}: {pids:?}");
-        world.revoke(&place).await;
-        assert_eq!(running.end().0, Some(123), "{user:?}");
-        assert!(!pids.iter().any(|pid| runs(pid)), "{user:?}: {pids:?}");
+        // One in its group, one in a session of its own whose parent is gone; both ignore the signal. So does the
+        // command itself, or it ends and leaves them.
+        let others =
+            "trap '' TERM HUP; sleep 600 & echo $!; (setsid sh -c 'echo $$; exec sleep 600' &); echo $$";
+        for (n, script) in [
+            format!("{others}; exec sleep 600"),
+            format!("({others}); trap 'exit 0' TERM; sleep 600 & wait $!"),
+        ]
+        .iter()
+        .enumerate()
+        {
+            let place = world.place_of(user, "777", "exec", &n.to_string());
+            let mut running = Running::start(place.exec(&["--grace", "1s"], script));
+            let pids = [running.line(), running.line(), running.line()];
+            assert!(pids.iter().all(|pid| runs(pid)), "{user:?} {n}: {pids:?}");
+            world.revoke(&place).await;
+            assert_eq!(running.code(), Some(123), "{user:?} {n}");
+            assert!(!pids.iter().any(|pid| runs(pid)), "{user:?} {n}: {pids:?}");
+        }
     }
 }
 
@@ -69,7 +78,7 @@ async fn a_command_may_go_on_without_its_lease() {
 async fn the_end_of_the_window_ends_the_command() {
     let world = World::new().await;
     for user in users() {
-        let place = world.place_of(user, "778", "brief");
+        let place = world.place_of(user, "778", "brief", "1");
         let begun = Deadline::after(Duration::from_secs(3));
         let mut running = Running::start(place.exec(&[], "trap 'echo asked; exit 0' TERM; sleep 600 & wait"));
         assert_eq!(running.line(), "asked", "{user:?}");
@@ -86,7 +95,9 @@ async fn a_broker_that_dies_does_not_end_the_command_before_its_credentials_do()
         let place = world.place(user);
         let script = "trap 'echo still here' USR1; trap 'echo asked; exit 0' TERM; echo ready
             while :; do sleep 600 & wait $!; kill $!; done";
-        let mut running = Running::start(place.exec(&["--timeout", "1s"], script));
+        let mut command = place.mayfly(&[]);
+        command.args("exec --profile exec-slow --timeout 1s -- sh -c".split(' ')).arg(script);
+        let mut running = Running::start(command);
         assert_eq!(running.line(), "ready");
         let stopping = tokio::spawn(world.broker.stop());
         running.told("not renewed yet");
