@@ -19,6 +19,7 @@ use hyper_util::server::conn::auto;
 use mayfly_domain::UnixMillis;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -38,6 +39,9 @@ const HEADERS_MAX: usize = 64;
 /// What one stream, and one connection, may send before it is read, in octets.
 const STREAM_WINDOW: u32 = 128 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// What is still read, and for how long, of a caller whose certificate was refused.
+const REFUSED_OCTETS: u64 = 128 * 1024;
+const REFUSED_WAIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
@@ -75,14 +79,23 @@ impl Served {
         let _open = self.app.metrics().connection();
         // Answers are small and somebody waits for them.
         let _ = stream.set_nodelay(true);
-        let handshake = timeout(self.bounds.handshake, TlsAcceptor::from(self.tls.clone()).accept(stream));
+        let handshake = TlsAcceptor::from(self.tls.clone()).accept(stream).into_fallible();
+        let handshake = timeout(self.bounds.handshake, handshake);
         let stream = tokio::select! {
             () = self.draining.cancelled() => return,
             done = handshake => match done {
                 Ok(Ok(stream)) => stream,
-                Ok(Err(e)) => {
+                Ok(Err((e, stream))) => {
                     tracing::debug!(peer = %address, error = %e, "a TLS handshake failed");
-                    return self.app.metrics().turned(turned(&e));
+                    let why = turned(&e);
+                    self.app.metrics().turned(why);
+                    if why == Turned::Certificate {
+                        tokio::select! {
+                            () = self.draining.cancelled() => {}
+                            () = hear_out(stream) => {}
+                        }
+                    }
+                    return;
                 }
                 Err(_) => return self.app.metrics().turned(Turned::HandshakeTimeout),
             },
@@ -186,6 +199,16 @@ fn turned(error: &std::io::Error) -> Turned {
         Some(rustls::Error::InvalidCertificate(_)) => Turned::Certificate,
         _ => Turned::Handshake,
     }
+}
+
+/// Lets the caller read why its certificate was refused: it sends its first request along with it, and a connection
+/// that is closed over unread octets is reset, the alert lost with it.
+async fn hear_out(mut stream: TcpStream) {
+    let heard = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(REFUSED_OCTETS), &mut tokio::io::sink()).await
+    };
+    let _ = timeout(REFUSED_WAIT, heard).await;
 }
 
 async fn expired(at: Option<Instant>) {

@@ -166,6 +166,19 @@ async fn a_withdrawn_authority_opens_no_connection_and_a_new_one_does() {
 }
 
 #[tokio::test]
+async fn who_is_refused_reads_why_whatever_it_has_sent() {
+    let f = Fixture::start(server(), limits()).await;
+    let config = Arc::new(f.client(Some(Authority::new().client(OPERATOR, |_| {})), b"h2"));
+    for _ in 0..20 {
+        let mut stream = f.tls(config.clone()).await.unwrap();
+        // A request goes out along with the certificate.
+        let _ = stream.write_all(&[0; 64 * 1024]).await;
+        let why = stream.read_u8().await.unwrap_err().to_string();
+        assert!(why.contains("alert"), "{why}");
+    }
+}
+
+#[tokio::test]
 async fn slow_handshakes_and_silence_are_cut() {
     let f = Fixture::start(Server { handshake_timeout: SHORT, ..server() }, limits()).await;
     let mut stream = TcpStream::connect(f.address).await.unwrap();
