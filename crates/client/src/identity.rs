@@ -242,8 +242,9 @@ impl X509Identity {
         Ok(WorkloadClient::over(line, source, Arc::clone(&svid.key), Arc::clone(&self.clock)))
     }
 
-    /// Ends the lease, and with it the certificate and everything that descends from it. Whatever was made from the
-    /// identity presents nothing from then on.
+    /// Ends the lease, and with it the certificate: nothing is minted or renewed by it any more. What was minted by it
+    /// before ends by itself; only a revocation takes that along. Whatever was made from the identity presents nothing
+    /// from then on.
     ///
     /// # Errors
     /// The refusal; the identity is over all the same.

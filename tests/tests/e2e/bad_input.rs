@@ -1,5 +1,6 @@
 //! Bad input, end to end: a stable reason, nothing stored, nothing of a secret in the answer.
 
+mod certificates;
 mod envelopes;
 mod evidence;
 mod words;

@@ -3,8 +3,8 @@
 use mayfly_client::evidence::audience;
 use mayfly_client::proof::{dpop, envelope};
 use mayfly_client::{Failure, KeyHome, KeyScope, Target, WorkloadKey, channel};
-use mayfly_domain::TrustDomain;
 use mayfly_domain::time::SharedClock;
+use mayfly_domain::{TrustDomain, UnixMillis};
 use mayfly_proto::rpc;
 use mayfly_proto::v1 as pb;
 use mayfly_proto::v1::workload_service_client::WorkloadServiceClient;
@@ -29,7 +29,7 @@ static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
 /// A job.
 pub(crate) struct Job {
     pub(crate) rpc: WorkloadServiceClient<Channel>,
-    pub(crate) key: WorkloadKey,
+    pub(crate) key: Arc<WorkloadKey>,
     pub(crate) spec: Spec,
     pub(crate) trust_domain: TrustDomain,
     pub(crate) issuer: Arc<StandInIssuer>,
@@ -55,7 +55,7 @@ impl Job {
     pub(crate) fn over(site: &Site, channel: Channel, spec: &Spec) -> Self {
         Self {
             rpc: WorkloadServiceClient::new(channel),
-            key: new_key(site),
+            key: Arc::new(new_key(site)),
             spec: spec.clone(),
             trust_domain: site.trust_domain.clone(),
             issuer: site.issuer.clone(),
@@ -142,8 +142,13 @@ impl Job {
 
     /// A proof for `GET` of [`API`] with this token.
     pub(crate) fn proof(&self, token: &str) -> String {
-        dpop(&self.key, "GET", &Url::parse(API).unwrap(), token, self.clock.now()).unwrap()
+        proof_of(&self.key, token, self.clock.now())
     }
+}
+
+/// A key's proof for `GET` of [`API`] with this token.
+pub(crate) fn proof_of(key: &WorkloadKey, token: &str, now: UnixMillis) -> String {
+    dpop(key, "GET", &Url::parse(API).unwrap(), token, now).unwrap()
 }
 
 /// Evidence that is an OIDC token.

@@ -3,6 +3,7 @@
 //! Everything is real but the CI provider, whose stand-in signs real tokens with the real issuer's name.
 
 mod ci;
+mod held;
 mod job;
 mod node;
 mod people;
@@ -17,7 +18,8 @@ use mayfly_client::Failure;
 use mayfly_domain::Deadline;
 use mayfly_proto::v1 as pb;
 
-pub(crate) use job::{API, Job, Spec, new_key, oidc};
+pub(crate) use held::{Held, Over};
+pub(crate) use job::{API, Job, Spec, new_key, oidc, proof_of};
 pub(crate) use node::{Node, metrics};
 pub(crate) use people::{Acceptor, Operator, question};
 pub(crate) use secrets::Secrets;

@@ -119,6 +119,12 @@ impl Acceptor {
         self.ask(pb::CheckRequest { credential, ..Default::default() }).await
     }
 
+    /// Asks about a workload's certificate: nothing where it is accepted, else the reason.
+    pub(crate) async fn certificate(&self, leaf: &[u8]) -> Result<(), String> {
+        let credential = Some(pb::check_request::Credential::Certificate(leaf.to_vec()));
+        self.ask(pb::CheckRequest { credential, ..Default::default() }).await
+    }
+
     /// Asks about a token with a proof for `GET https://api/`: nothing where it is accepted, else the reason.
     pub(crate) async fn token(&self, token: &str, dpop: String) -> Result<(), String> {
         self.ask(question(token, dpop)).await

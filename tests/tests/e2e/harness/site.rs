@@ -58,6 +58,23 @@ acceptors = "online"
 "#,
     ),
     (
+        "profiles/load-tls.toml",
+        r#"
+name        = "load-tls"
+summary     = "the certificates that the end-to-end tests mint in numbers"
+kind        = "x509"
+integration = "load-mesh"
+owner       = "team:load"
+intents     = ["use:load"]
+review_by   = 2027-05-01
+[x509]
+dns       = ["{name}.load.svc"]
+usage     = ["client", "server"]
+ttl       = { default = "5m", max = "15m" }
+acceptors = "online"
+"#,
+    ),
+    (
         "policies/load.cedar",
         r#"
 @id("load")
@@ -66,6 +83,13 @@ permit (
   principal is Mayfly::Workload in Mayfly::Owner::"team:load",
   action in [Mayfly::Action::"mint", Mayfly::Action::"renew"],
   resource == Mayfly::Profile::"load"
+) when { context.claimed.intent == "use:load" };
+
+@id("load-tls")
+permit (
+  principal is Mayfly::Workload in Mayfly::Owner::"team:load",
+  action in [Mayfly::Action::"mint", Mayfly::Action::"renew"],
+  resource == Mayfly::Profile::"load-tls"
 ) when { context.claimed.intent == "use:load" };
 "#,
     ),
@@ -102,7 +126,7 @@ permit (
     ("acceptors/mesh-api.toml", "name = \"mesh-api\"\nowner = \"team:load\"\ncertificates = true\n"),
     (
         "acceptors/load-api.toml",
-        "name = \"load-api\"\nowner = \"team:load\"\naudiences = [\"https://load.acme.internal\"]\n",
+        "name = \"load-api\"\nowner = \"team:load\"\naudiences = [\"https://load.acme.internal\"]\ncertificates = true\n",
     ),
     (
         "trust/load-of-others.toml",
