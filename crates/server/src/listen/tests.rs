@@ -171,8 +171,14 @@ async fn who_is_refused_reads_why_whatever_it_has_sent() {
     let config = Arc::new(f.client(Some(Authority::new().client(OPERATOR, |_| {})), b"h2"));
     for _ in 0..20 {
         let mut stream = f.tls(config.clone()).await.unwrap();
-        // A request goes out along with the certificate.
-        let _ = stream.write_all(&[0; 64 * 1024]).await;
+        // Requests go out along with the certificate; a client whose write fails first looks for no alert.
+        stream.write_all(&[0; 32 * 1024]).await.unwrap();
+        stream.get_ref().0.readable().await.unwrap();
+        for _ in 0..8 {
+            stream.write_all(&[0; 1_024]).await.expect("the connection is not reset");
+            stream.flush().await.expect("the connection is not reset");
+            tokio::task::yield_now().await;
+        }
         let why = stream.read_u8().await.unwrap_err().to_string();
         assert!(why.contains("alert"), "{why}");
     }
