@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_domain::time::SharedClock;
-use mayfly_domain::{Deadline, Intent, LeaseId, Reason, Secret, TaskReason, TrustDomain, Ttl};
+use mayfly_domain::{
+    CredentialKind, Deadline, Intent, LeaseId, Reason, Secret, TaskReason, TrustDomain, Ttl,
+};
 use mayfly_proto::rpc;
 use mayfly_proto::v1 as pb;
 use mayfly_proto::v1::workload_service_client::WorkloadServiceClient;
@@ -98,7 +100,7 @@ impl WorkloadClient {
     /// # Errors
     /// The refusal; `KIND_MISMATCH` where the profile gives another kind of credential.
     pub async fn mint(&self, ask: &Ask) -> Result<Minted, Failure> {
-        self.mint_answer(ask).await?.try_into()
+        self.mint_answer(ask, Some(CredentialKind::Token)).await?.try_into()
     }
 
     /// Mints whatever the profile gives, a certificate for the task's key.
@@ -106,7 +108,7 @@ impl WorkloadClient {
     /// # Errors
     /// The refusal.
     pub async fn mint_any(&self, ask: &Ask) -> Result<Credential, Failure> {
-        let answer = self.mint_answer(ask).await?;
+        let answer = self.mint_answer(ask, None).await?;
         if answer.certificates.is_empty() {
             return answer.try_into().map(|minted| Credential::Token(Box::new(minted)));
         }
@@ -114,9 +116,14 @@ impl WorkloadClient {
         Ok(Credential::Certificate(Box::new(svid)))
     }
 
-    async fn mint_answer(&self, ask: &Ask) -> Result<pb::MintResponse, Failure> {
+    async fn mint_answer(
+        &self,
+        ask: &Ask,
+        kind: Option<CredentialKind>,
+    ) -> Result<pb::MintResponse, Failure> {
         let payload = |evidence| pb::MintRequest {
             evidence,
+            kind: kind.map(CredentialKind::as_str).unwrap_or_default().to_owned(),
             scopes: ask.scopes.iter().map(ToString::to_string).collect(),
             ..answers::mint_request(&ask.profile, ask.intent.as_ref(), ask.reason.as_ref(), ask.ttl)
         };
@@ -145,6 +152,7 @@ impl WorkloadClient {
             ip_addresses: named(false),
             completion_handle: ask.completion_handle,
             csr: ask.csr.clone().unwrap_or_default(),
+            kind: CredentialKind::X509.as_str().to_owned(),
             ..answers::mint_request(&ask.profile, ask.intent.as_ref(), ask.reason.as_ref(), ask.ttl)
         };
         let answer =

@@ -176,7 +176,7 @@ reasons! {
     NotServing "NOT_SERVING" Unavailable Broker true 7 "the broker is starting or draining" "try again";
     BrokerUntrusted "BROKER_UNTRUSTED" Unauthenticated Caller false 3 "the broker's certificate is not one that this context pins" "check the CA fingerprint with an operator";
     BrokerUnreachable "BROKER_UNREACHABLE" Unavailable Broker true 7 "the broker can't be reached" "check the URL and that the broker runs";
-    NoEvidence "NO_EVIDENCE" FailedPrecondition Caller false 2 "no evidence was found on this machine" "run inside a CI job with ID tokens enabled, or pass --evidence-file";
+    NoEvidence "NO_EVIDENCE" FailedPrecondition Caller false 2 "no evidence was found on this machine" "run inside a CI job with ID tokens enabled, or name a file with a join token or ID token: --evidence-file";
     ConfirmationNeeded "CONFIRMATION_NEEDED" InvalidArgument Caller false 2 "a wide revocation must say whether it blocks" "add --block or --no-block";
     ConfigInvalid "CONFIG_INVALID" FailedPrecondition Caller false 64 "the configuration is not valid" "correct the lines that the message names";
     Internal "INTERNAL" Internal Broker false 7 "an unexpected fault inside the broker" "report it with the request id";

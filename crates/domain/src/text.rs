@@ -4,9 +4,9 @@ use std::borrow::Cow;
 
 /// A word that was refused: which kind of word, why, and the text (bounded and escaped, safe to print).
 ///
-/// The input is kept so that a person recognises what was refused; it is never used for secrets.
+/// The input is kept so that a person recognises what was refused; of a secret it is empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid {word} `{input}`: {why}")]
+#[error("invalid {word}{}: {why}", quoted(.input))]
 pub struct Invalid {
     /// The kind of word, in a user's terms (`owner`, `SPIFFE ID`).
     pub word: &'static str,
@@ -38,6 +38,10 @@ impl FieldError {
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { key: key.into(), message: message.into() }
     }
+}
+
+fn quoted(input: &str) -> String {
+    if input.is_empty() { String::new() } else { format!(" `{input}`") }
 }
 
 /// `input` made safe to print: control and bidirectional characters escaped, cut to 80 characters.

@@ -130,7 +130,7 @@ async fn a_workloads_certificate_is_no_operators_and_no_acceptors() {
     let nobody = WorkloadServiceClient::new(channel::connect(&g.node.target(None)).await.unwrap());
     let bare = Service { rpc: nobody, ..disguised };
     assert_eq!(refused(bare.renew(&g.job.key).await), "CERTIFICATE_REQUIRED");
-    let other = g.node.acceptor("load-api").await;
+    let other = g.node.acceptor("token-api").await;
     assert_eq!(other.ask(question).await.unwrap_err(), "TOKEN_AUDIENCE");
     g.node.stop().await;
 }
@@ -207,16 +207,21 @@ async fn a_join_token_is_first_evidence_once() {
         ("open", "spiffe://acme.internal/vm/db-1")
     );
     let other = g.node.job(&g.site, &load_spec("2", "2")).await;
-    let join = async |job: &Job, token: &str| {
+    let join_for = async |job: &Job, token: &str, kind: &str| {
         let request = pb::MintRequest {
             evidence: Some(pb::Evidence { kind: Some(pb::evidence::Kind::JoinToken(token.to_owned())) }),
             profile: "mesh".to_owned(),
+            kind: kind.to_owned(),
             ..Default::default()
         };
         let envelope = job.envelope(rpc::MINT, request.encode_to_vec()).await?;
         Ok::<_, mayfly_client::Failure>(job.rpc.clone().mint(envelope).await?.into_inner())
     };
-    let answer = join(&g.job, &made.token).await.unwrap();
+    let join = async |job: &Job, token: &str| join_for(job, token, "").await;
+    // Who asks for the wrong kind has not used the token up.
+    assert_eq!(refused(join_for(&g.job, &made.token, "token").await), "KIND_MISMATCH");
+    assert_eq!(refused(join_for(&g.job, &made.token, "account").await), "INPUT_INVALID");
+    let answer = join_for(&g.job, &made.token, "x509").await.unwrap();
     assert_eq!((answer.workload, answer.names[0].as_str()), (described.workload, "db-1.load.svc"));
     assert_eq!(refused(join(&g.job, &made.token).await), "EVIDENCE_USED");
     assert_eq!(refused(join(&other, &made.token).await), "EVIDENCE_BOUND_TO_OTHER_KEY");

@@ -105,7 +105,8 @@ pub(crate) struct Rotate {
 /// Withdraw a stolen CA at once
 ///
 /// It leaves the bundle in the same step, and everything that it issued is refused by every online check and by every
-/// verifier that follows the bundle. An active CA is replaced by a new one.
+/// verifier that follows the bundle. An active CA is replaced by a new one. Once a system CA is withdrawn, operators and
+/// acceptors whom it certified, you among them, need new certificates: `mayfly operator issue` on a broker's host.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  mayfly ca revoke ID --reason \"host taken over\" --ticket SEC-42")]
 pub(crate) struct Revoke {
@@ -291,7 +292,8 @@ impl Rotate {
             id: self.id.unwrap_or_default(),
             force: self.force,
         };
-        let r = session.operator().await?.rotate_authority(call).await?;
+        let r = session.operator().await?.rotate_authority(call).await;
+        let r = r.map_err(|failure| super::key::not_listed(failure, "mayfly ca list"))?;
         session.printer.show(&Authorities::of(r.authorities))?;
         session.printer.note(&format!("request {}", r.request));
         Ok(0)
@@ -304,7 +306,8 @@ impl Revoke {
         let reason = prompt::reason(self.reason)?.to_string();
         let call =
             pb::RevokeAuthorityRequest { id: self.id, reason, ticket: self.ticket.unwrap_or_default() };
-        let r = session.operator().await?.revoke_authority(call).await?;
+        let r = session.operator().await?.revoke_authority(call).await;
+        let r = r.map_err(|failure| super::key::not_listed(failure, "mayfly ca list"))?;
         session.printer.show(&Withdrawn {
             authorities: Authorities::of(r.authorities),
             acknowledged: Moment(r.acknowledged_ms),

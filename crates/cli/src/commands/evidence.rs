@@ -35,19 +35,19 @@ impl View for Shown {
             format!("  {name} = {value}")
         });
         let claims: Vec<_> = claims.map(|line| mayfly_client::failure::clean(&line, 1_024)).collect();
-        Human::Parts(vec![
-            (
-                "evidence",
-                Human::Fields(vec![
-                    ("source", self.source.clone()),
-                    ("trust domain", self.trust_domain.clone()),
-                    ("key", self.key.clone()),
-                    ("audience to ask for", self.audience.clone()),
-                    ("expires", self.expires.human(now)),
-                ]),
-            ),
-            ("claims (unverified)", Human::Text(claims.join("\n") + "\n")),
-        ])
+        let fields = Human::Fields(vec![
+            ("source", self.source.clone()),
+            ("trust domain", self.trust_domain.clone()),
+            ("key", self.key.clone()),
+            ("audience to ask for", self.audience.clone()),
+            ("expires", self.expires.human(now)),
+        ]);
+        let mut parts = vec![("evidence", fields)];
+        // A join token and a certificate claim nothing.
+        if !claims.is_empty() {
+            parts.push(("claims (unverified)", Human::Text(claims.join("\n") + "\n")));
+        }
+        Human::Parts(parts)
     }
 }
 

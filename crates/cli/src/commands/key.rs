@@ -1,7 +1,8 @@
 //! `mayfly key`: the keys that sign tokens, and their rotation.
 
 use clap::{Args, Subcommand, ValueEnum};
-use mayfly_domain::{TaskReason, UnixMillis};
+use mayfly_client::Failure;
+use mayfly_domain::{Reason, TaskReason, UnixMillis};
 use mayfly_proto::v1 as pb;
 use serde::Serialize;
 
@@ -219,6 +220,15 @@ impl Key {
     }
 }
 
+/// The next step where nothing has the id that was given.
+pub(super) fn not_listed(failure: Failure, list: &str) -> Failure {
+    if failure.is(Reason::NotFound) {
+        return failure
+            .next(format!("take the id from `{list}`; what was withdrawn or retired is not listed"));
+    }
+    failure
+}
+
 impl Revoke {
     async fn run(self, session: &Session) -> Outcome {
         prompt::confirmed(
@@ -227,7 +237,8 @@ impl Revoke {
         )?;
         let reason = prompt::reason(self.reason)?.to_string();
         let call = pb::RevokeKeyRequest { kid: self.kid, reason, ticket: self.ticket.unwrap_or_default() };
-        let r = session.operator().await?.revoke_key(call).await?;
+        let r = session.operator().await?.revoke_key(call).await;
+        let r = r.map_err(|failure| not_listed(failure, "mayfly key list"))?;
         session.printer.show(&Withdrawn {
             keys: Keys::of(r.keys),
             acknowledged: Moment(r.acknowledged_ms),

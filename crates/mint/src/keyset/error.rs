@@ -103,7 +103,7 @@ impl From<KeySetError> for Refusal {
                     Some(leases) => refusal.fact("live leases", leases.to_string()),
                     None => refusal,
                 };
-                refusal.fact("wait", format!("{wait_s} s")).after(std::time::Duration::from_secs(wait_s))
+                refusal.after(std::time::Duration::from_secs(wait_s))
             }
         }
     }

@@ -85,7 +85,7 @@ pub fn mint(wire: v1::MintRequest, key: &PublicKey) -> Result<MintInput, Refusal
     let scopes: Result<Vec<Scope>, Invalid> = wire.scopes.iter().map(|s| Scope::parse(s)).collect();
     let csr = wishes(&wire.csr, key)?;
     let names = names(&wire, csr.as_ref())?;
-    let particular = csr.is_some() || !names.is_empty();
+    let of_a_certificate = csr.is_some() || !names.is_empty();
     let claimed = Claimed {
         profile: ProfileName::parse(&wire.profile)?,
         intent: intent(&wire.intent)?,
@@ -93,7 +93,7 @@ pub fn mint(wire: v1::MintRequest, key: &PublicKey) -> Result<MintInput, Refusal
         ttl: ttl(wire.ttl_s)?,
         scopes: Scopes::new(scopes?)?,
         names,
-        kind: particular.then_some(CredentialKind::X509),
+        kind: kind(&wire.kind, of_a_certificate)?,
     };
     Ok(MintInput { claimed, csr })
 }
@@ -105,6 +105,18 @@ pub fn renew(wire: &v1::RenewRequest, key: &PublicKey) -> Result<RenewInput, Ref
         ttl: ttl(wire.ttl_s)?,
         csr: wishes(&wire.csr, key)?,
     })
+}
+
+/// The kind that is asked for, by its name or by what only a certificate has.
+fn kind(named: &str, of_a_certificate: bool) -> Result<Option<CredentialKind>, Refusal> {
+    let problem = match named {
+        "" => return Ok(of_a_certificate.then_some(CredentialKind::X509)),
+        "x509" => return Ok(Some(CredentialKind::X509)),
+        "token" if !of_a_certificate => return Ok(Some(CredentialKind::Token)),
+        "token" => "names and a certificate request are for x509",
+        _ => "is not token or x509",
+    };
+    Err(Invalid::new("kind", named, problem).into())
 }
 
 fn wishes(csr: &[u8], key: &PublicKey) -> Result<Option<Wishes>, Refusal> {

@@ -129,12 +129,21 @@ async fn a_machine_that_nobody_vouches_for_joins_and_renews_by_its_certificate()
         user.take(&file);
         let script = r#"trap 'kill $!' EXIT; trap 'echo renewed; exit 2' HUP; echo ready
             while :; do sleep 600 & wait $!; done"#;
-        let mut command = place.mayfly(&[]);
-        for name in ["GITHUB_ACTIONS", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"] {
-            command.env_remove(name);
-        }
-        command.env("MAYFLY_JOIN_TOKEN_FILE", &file);
-        command.args(["exec", "--profile", "exec-tls", "--on-renew", "HUP", "--", "sh", "-c", script]);
+        let exec = |options: &[&str]| {
+            let mut command = place.mayfly(&[]);
+            for name in ["GITHUB_ACTIONS", "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"] {
+                command.env_remove(name);
+            }
+            command.env("MAYFLY_JOIN_TOKEN_FILE", &file);
+            command.args(["exec", "--profile", "exec-tls"]).args(options).args(["--", "sh", "-c", script]);
+            command
+        };
+        // A wish that its profile can't grant does not use the join token up.
+        let wish = exec(&["--env", "X=exec-tls.token"]).output().unwrap();
+        assert_eq!(wish.status.code(), Some(125), "{user:?}: {wish:?}");
+        let told = String::from_utf8_lossy(&wish.stderr).into_owned();
+        assert!(told.contains("does not go into a variable"), "{user:?}: {told}");
+        let command = exec(&["--on-renew", "HUP"]);
         let mut running = Running::start(command);
         assert_eq!([running.line(), running.line()], ["ready", "renewed"], "{user:?}");
         assert_eq!(running.end().0, Some(2), "{user:?}");

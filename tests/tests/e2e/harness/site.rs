@@ -123,6 +123,10 @@ permit (
 );
 "#,
     ),
+    (
+        "acceptors/token-api.toml",
+        "name = \"token-api\"\nowner = \"team:load\"\naudiences = [\"https://load.acme.internal\"]\n",
+    ),
     ("acceptors/mesh-api.toml", "name = \"mesh-api\"\nowner = \"team:load\"\ncertificates = true\n"),
     (
         "acceptors/load-api.toml",

@@ -148,7 +148,13 @@ impl Held {
             ttl: self.window(session.clock.now()).filter(|_| fixed),
             scopes: Scopes::default(),
         };
-        let minted = self.client.mint_any(&ask).await?;
+        let minted = if fixed {
+            let minted =
+                self.client.mint(&ask).await.map_err(|refused| no_variable(refused, &ask.profile))?;
+            Credential::Token(Box::new(minted))
+        } else {
+            self.client.mint_any(&ask).await?
+        };
         self.minted.extend(match &minted {
             Credential::Token(token) => LeaseId::parse(&token.lease).ok(),
             Credential::Certificate(svid) => Some(svid.lease),
@@ -161,10 +167,6 @@ impl Held {
                 let item = Item::Token { wanted, place: Arc::new(place), minted: Arc::from(minted) };
                 Ok(item)
             }
-            Credential::Certificate(_) if fixed => Err(Failure::of(Reason::InputInvalid)
-                .fact("profile", ask.profile.as_str())
-                .fact("problem", "it gives a certificate, which does not go into a variable")
-                .next("leave out its --env: certificate and key are files")),
             Credential::Certificate(svid) => {
                 let svid = Arc::from(svid);
                 let place = place.for_certificate()?;
@@ -333,4 +335,15 @@ impl From<Item> for Lease {
             Item::Certificate { identity, .. } => Self::Certificate(Arc::into_inner(identity).map(Box::new)),
         }
     }
+}
+
+/// Why the profile gives nothing for a variable: it was refused before anything was minted.
+fn no_variable(refused: Failure, profile: &ProfileName) -> Failure {
+    if !refused.is(Reason::KindMismatch) {
+        return refused;
+    }
+    Failure::of(Reason::InputInvalid)
+        .fact("profile", profile.as_str())
+        .fact("problem", "it gives a certificate, which does not go into a variable")
+        .next("leave out its --env: certificate and key are files")
 }

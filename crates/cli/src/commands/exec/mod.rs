@@ -42,15 +42,18 @@ Examples:
   mayfly exec --profile api --on-renew HUP -- nginx -g 'daemon off;'
   mayfly exec --profile a --profile b --env B_TOKEN=b.token --file /run/a.pem=a.cert -- ./job
 
-The command finds its files by these variables; with several profiles they name the first of the kind, and
-NAME_PROFILE (MAYFLY_TOKEN_FILE_PAYMENTS_DEPLOY) names each:
-  MAYFLY_CREDENTIALS_DIR                                  the directory
-  MAYFLY_TOKEN_FILE                                       an access token
-  MAYFLY_PROOF_KEY_FILE                                   its key, for DPoP proofs: `mayfly proof` finds it
-  MAYFLY_CERT_FILE, MAYFLY_KEY_FILE, MAYFLY_CA_FILE       a certificate, its key, what verifies its peers
+The command finds its files by these variables; with several profiles they name the first of the
+kind, and NAME_PROFILE (MAYFLY_TOKEN_FILE_PAYMENTS_DEPLOY) names each:
+  MAYFLY_CREDENTIALS_DIR   the directory
+  MAYFLY_TOKEN_FILE        an access token
+  MAYFLY_PROOF_KEY_FILE    its key, for DPoP proofs: `mayfly proof` finds it
+  MAYFLY_CERT_FILE         a certificate and its intermediates
+  MAYFLY_KEY_FILE          its key
+  MAYFLY_CA_FILE           what verifies its peers
 
-Exit codes: the command's own, or 128 and the signal that ended it; 123 a lease was revoked, 124 its credentials are
-over, 125 Mayfly failed before the start, 126 the command can't be run, 127 there is no such command.")]
+Exit codes: the command's own, or 128 and the signal that ended it; 123 a lease was revoked, 124 its
+credentials are over, 125 Mayfly failed before the start, 126 the command can't be run, 127 there is
+no such command.")]
 pub(crate) struct Exec {
     /// What to get; may be given several times. Without one nothing is minted, and the command only supervised
     #[arg(long = "profile", value_name = "NAME")]
