@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mayfly_client::{Failure, Svid};
 use mayfly_domain::{ProfileName, Reason, Secret};
@@ -23,16 +24,41 @@ pub(super) type Named = (&'static str, PathBuf);
 pub(super) struct Place {
     profile: ProfileName,
     dir: PathBuf,
-    copies: Vec<FileCopy>,
+    copies: Vec<Kept>,
     /// For a certificate: its files, replaced together.
     set: Option<SetDir>,
+}
+
+/// A file beside the private directory, and whether it is this place's by now: until it was written, what lies at its
+/// path is somebody else's.
+#[derive(Debug)]
+struct Kept {
+    copy: FileCopy,
+    written: AtomicBool,
+}
+
+impl Kept {
+    const fn new(copy: FileCopy) -> Self {
+        Self { copy, written: AtomicBool::new(false) }
+    }
+
+    fn put(&self, text: &str) -> Result<(), Failure> {
+        write(&self.copy.path, text)?;
+        self.written.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    put(path, text.as_bytes(), SECRET).map_err(|e| unwritten(path, &e))
 }
 
 impl Place {
     /// A place for a profile, empty as yet.
     pub(super) fn new(base: &PrivateDir, profile: &ProfileName, copies: &[FileCopy]) -> Self {
         let dir = base.path().join(profile.as_str());
-        let copies = copies.iter().filter(|copy| copy.piece.profile == *profile).cloned().collect();
+        let own = copies.iter().filter(|copy| copy.piece.profile == *profile);
+        let copies = own.cloned().map(Kept::new).collect();
         Self { profile: profile.clone(), dir, copies, set: None }
     }
 
@@ -63,7 +89,8 @@ impl Place {
     }
 
     fn only(&self, parts: &[Part], what: &str) -> Result<(), Failure> {
-        match self.copies.iter().find(|copy| !parts.contains(&copy.piece.part)) {
+        let mut copies = self.copies.iter().map(|kept| &kept.copy);
+        match copies.find(|copy| !parts.contains(&copy.piece.part)) {
             None => Ok(()),
             Some(copy) => Err(Failure::of(Reason::InputInvalid)
                 .fact("file", copy.path.display().to_string())
@@ -80,8 +107,8 @@ impl Place {
     /// # Errors
     /// `CONFIG_INVALID` where it can't be written; the one before stays.
     pub(super) fn put_token(&self, token: &Secret<String>) -> Result<(), Failure> {
-        self.put(&self.dir.join("token"), token.expose())?;
-        self.copies.iter().try_for_each(|copy| self.put(&copy.path, token.expose()))
+        write(&self.dir.join("token"), token.expose())?;
+        self.copies.iter().try_for_each(|kept| kept.put(token.expose()))
     }
 
     /// Writes a certificate, its key and `anchors`, in place of those before.
@@ -92,19 +119,15 @@ impl Place {
         if let Some(set) = &self.set {
             tls_files::put(set, svid, anchors).map_err(|e| unwritten(&self.dir, &e))?;
         }
-        for copy in &self.copies {
-            match copy.piece.part {
-                Part::Cert => self.put(&copy.path, &svid.chain_pem())?,
-                Part::Key => self.put(&copy.path, svid.key_pem().expose())?,
-                Part::Ca => self.put(&copy.path, anchors)?,
+        for kept in &self.copies {
+            match kept.copy.piece.part {
+                Part::Cert => kept.put(&svid.chain_pem())?,
+                Part::Key => kept.put(svid.key_pem().expose())?,
+                Part::Ca => kept.put(anchors)?,
                 Part::Token => {}
             }
         }
         Ok(())
-    }
-
-    fn put(&self, path: &Path, text: &str) -> Result<(), Failure> {
-        put(path, text.as_bytes(), SECRET).map_err(|e| unwritten(path, &e))
     }
 
     /// The variables that name its files.
@@ -121,10 +144,11 @@ impl Place {
 }
 
 impl Drop for Place {
-    /// The copies lie outside of the private directory, and go with it.
+    /// The copies lie outside of the private directory, and go with it. What was there before and was never
+    /// replaced stays.
     fn drop(&mut self) {
-        for copy in &self.copies {
-            let _ = std::fs::remove_file(&copy.path);
+        for kept in self.copies.iter().filter(|kept| kept.written.load(Ordering::Relaxed)) {
+            let _ = std::fs::remove_file(&kept.copy.path);
         }
     }
 }
@@ -222,5 +246,17 @@ mod tests {
         assert!(!path.exists());
         assert!(Place::new(&base, &profile("r"), &[copy("r.cert")]).for_token().is_err());
         assert!(Place::new(&base, &profile("r"), &[copy("r.token")]).for_certificate().is_err());
+    }
+
+    #[test]
+    fn a_file_that_was_never_replaced_stays() {
+        let base = PrivateDir::make(&Env::of([("TMPDIR", "/tmp")])).unwrap();
+        let path = base.path().join("mine");
+        std::fs::write(&path, "before").unwrap();
+        let copy = |piece: &str| FileCopy { path: path.clone(), piece: piece.parse().unwrap() };
+        // Nothing was minted for it; what was minted has no such piece.
+        drop(Place::new(&base, &profile("p"), &[copy("p.cert")]));
+        assert!(Place::new(&base, &profile("p"), &[copy("p.cert")]).for_token().is_err());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "before");
     }
 }
