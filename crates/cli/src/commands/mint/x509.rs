@@ -203,7 +203,9 @@ impl X509 {
                 Ok(()) = bundle.changed() => {}
             }
             let Some(svid) = identity.svid() else { continue };
-            while let Err(e) = tls_files::put(set, &svid, &bundle.borrow_and_update().anchors_pem()) {
+            // Read once: what is borrowed in the loop's head would be held while it waits, and the bundle's writer with it.
+            let anchors = bundle.borrow_and_update().anchors_pem();
+            while let Err(e) = tls_files::put(set, &svid, &anchors) {
                 note(&format!("{}: {e}; the files stay as they are", self.out.display()));
                 tokio::time::sleep(AGAIN).await;
             }
