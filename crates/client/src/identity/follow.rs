@@ -54,11 +54,12 @@ fn take(sent: pb::TrustBundle, bundle: &watch::Sender<Arc<Bundle>>, line: &Line)
     match Bundle::try_from(sent) {
         Ok(new) if new.trust_domain == line.trust_domain => {
             bundle.send_if_modified(|held| {
-                let other = **held != new;
-                if other {
+                // A broker that is behind still trusts what another has withdrawn.
+                let newer = new.version > held.version;
+                if newer {
                     *held = Arc::new(new);
                 }
-                other
+                newer
             });
         }
         Ok(new) => {

@@ -116,6 +116,26 @@ async fn a_change_of_the_bundle_comes_by_its_stream() {
     });
     let known = bundle.wait_for(|b| b.workload_anchors.contains(&rotated.anchor)).await.unwrap().clone();
     assert_eq!(known.version, 2);
+    // A broker that is behind: it does not bring back what was withdrawn, nor take away what is new.
+    let behind = Workloads::new("withdrawn");
+    world.broker.bundle.send_modify(|sent| {
+        sent.version -= 1;
+        sent.workload_anchors = vec![behind.anchor.to_vec()];
+    });
+    // Long enough for it to arrive: streams give the newest value alone.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    world.broker.bundle.send_modify(|sent| {
+        sent.version += 2;
+        sent.workload_anchors = vec![rotated.anchor.to_vec()];
+    });
+    loop {
+        bundle.changed().await.unwrap();
+        let now = bundle.borrow_and_update().clone();
+        assert!(!now.workload_anchors.contains(&behind.anchor));
+        if now.version == 3 {
+            break;
+        }
+    }
 }
 
 #[tokio::test]
