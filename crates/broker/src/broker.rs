@@ -85,6 +85,8 @@ pub struct Broker {
     tokens: TokenVerifier,
     replay: ReplayWindow,
     unattested: Unattested,
+    /// Completions by handle of tasks that had ended before.
+    repeats: Unattested,
     acceptors: RecentAcceptors,
     audit: Audit,
     meter: Arc<dyn Meter>,
@@ -119,6 +121,7 @@ impl Broker {
             tokens: TokenVerifier::new(parts.settings.issuer.clone()),
             replay: ReplayWindow::default(),
             unattested: Unattested::default(),
+            repeats: Unattested::default(),
             acceptors: RecentAcceptors::default(),
             settings: parts.settings,
             clock: parts.clock,
@@ -273,6 +276,10 @@ impl Broker {
 
     pub(crate) fn unattested(&self) -> &Unattested {
         &self.unattested
+    }
+
+    pub(crate) fn repeats(&self) -> &Unattested {
+        &self.repeats
     }
 
     pub(crate) fn replay(&self) -> &ReplayWindow {

@@ -113,7 +113,8 @@ impl Broker {
     /// Ends the task that the handle names and everything minted for it; one that has ended already stays so.
     ///
     /// # Errors
-    /// `COMPLETION_HANDLE_INVALID`, or the store's refusal; the task goes on. A full audit disk is none.
+    /// `COMPLETION_HANDLE_INVALID`, or the store's refusal; the task goes on. `RATE_LIMITED` where it has ended already
+    /// and is completed again and again. A full audit disk is none.
     pub async fn complete_by_handle(
         &self,
         call: &Call,
@@ -140,7 +141,7 @@ impl Broker {
                 author: workload.to_string(),
                 ticket: None,
             };
-            self.completed(&mut record, &command).await
+            self.completed(&mut record, &command, Some(self.repeats())).await
         }
         .await;
         if let Err(refusal) = &outcome {

@@ -209,7 +209,8 @@ impl Broker {
             self.meter().misuse(false);
             tracing::warn!(request = record.request, "evidence was presented by another key than its own");
         }
-        if refusal.reason == Reason::AuditUnavailable {
+        // What there are too many of is not recorded each.
+        if matches!(refusal.reason, Reason::AuditUnavailable | Reason::RateLimited) {
             return;
         }
         let mut record = record.refused(refusal);

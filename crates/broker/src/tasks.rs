@@ -1,5 +1,7 @@
 //! A workload's own tasks and leases: start, complete, look, release.
 
+use std::time::Duration;
+
 use mayfly_attest::Evidence;
 use mayfly_attest::envelope::Opened;
 use mayfly_audit::{Kind, Record, Stored};
@@ -12,9 +14,12 @@ use mayfly_lease::{
 
 use crate::broker::Broker;
 use crate::call::{Call, random};
+use crate::unattested::Unattested;
 
 /// The most leases of one task that are looked at in one call.
 const TASK_LEASES: u32 = 1_000;
+/// How long one waits who completes again and again what has ended.
+const REPEAT_WAIT: Duration = Duration::from_secs(1);
 
 /// A task's completion.
 #[derive(Debug, Clone)]
@@ -117,7 +122,7 @@ impl Broker {
                 author: facts.workload.to_string(),
                 ticket: None,
             };
-            self.completed(&mut record, &command).await
+            self.completed(&mut record, &command, None).await
         }
         .await;
         if let Err(refusal) = &outcome {
@@ -127,18 +132,32 @@ impl Broker {
         outcome
     }
 
-    /// Ends a task and audits it.
+    /// Ends a task and audits it. `repeats`: how often one that had ended before is audited, where whoever asks need
+    /// show nothing of their own.
     pub(crate) async fn completed(
         &self,
         record: &mut Record,
         command: &RevokeCommand,
+        repeats: Option<&Unattested>,
     ) -> Result<Completed, Refusal> {
         let revoked = self.leases().store().revoke(command).await.map_err(|e| self.refused(e))?;
         let task = revoked.task.ok_or(Reason::Internal)?;
+        let already = revoked.job.is_none();
+        match repeats.filter(|_| already).map(Unattested::take) {
+            None | Some(Some(0)) => {}
+            Some(Some(n)) => {
+                record.detail = format!("{} ({n} times more, which were not recorded)", record.detail);
+            }
+            Some(None) => {
+                return Err(
+                    Refusal::new(Reason::RateLimited, "the task has ended already").after(REPEAT_WAIT)
+                );
+            }
+        }
         record.revocation = revoked.job.as_ref().map(|j| j.id.to_string());
         self.wake_sweeper();
         let audit = self.audit().record_or_defer(record.clone()).await;
-        Ok(Completed { task, already: revoked.job.is_none(), audit })
+        Ok(Completed { task, already, audit })
     }
 
     /// The workload's task and what this key holds in it: evidence alone, shown by another key, tells nothing of

@@ -1,7 +1,7 @@
-//! How many refusals of callers that proved nothing are audited.
+//! How many refusals of callers that proved nothing are audited, and how many repeated completions by a handle.
 //!
-//! Anybody who reaches the broker can be refused; nobody may fill the audit's disk with it. What is left out
-//! is counted, and the next record says how much it was.
+//! Anybody who reaches the broker can be refused, and whoever has read a handle can complete its task again and again;
+//! nobody may fill the audit's disk with it. What is left out is counted, and the next record says how much it was.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +28,7 @@ impl Default for Unattested {
 }
 
 impl Unattested {
-    /// Whether the next refusal is recorded, and how many before it were not.
+    /// Whether the next one is recorded, and how many before it were not.
     pub(crate) fn take(&self) -> Option<u64> {
         if self.rate.check().is_ok() {
             return Some(self.left_out.swap(0, Ordering::Relaxed));

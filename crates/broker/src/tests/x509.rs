@@ -317,6 +317,27 @@ async fn a_completion_handle_ends_its_task_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_handle_that_is_shown_again_and_again_does_not_fill_the_audit() {
+    let site = Site::new().await;
+    let node = site.broker("one").await;
+    let worker = Worker::payments("1");
+    let issued = node.mint(&worker, &site.token(&worker), serve()).await.unwrap();
+    let handle = node.broker.completion_handle(issued.task.as_ref().unwrap());
+    let mut refused = 0;
+    for _ in 0..1_500 {
+        match node.broker.complete_by_handle(&node.call(), &handle).await {
+            Ok(_) => {}
+            Err(refusal) => {
+                assert_eq!(refusal.reason, Reason::RateLimited);
+                refused += 1;
+            }
+        }
+    }
+    assert_eq!(node.audited_as("task_complete").len() + refused, 1_500, "each that was answered is recorded");
+    assert!(refused > 0);
+}
+
+#[tokio::test]
 async fn a_workloads_certificate_is_nobodys_operator() {
     let site = Site::new().await;
     let node = site.broker("one").await;
