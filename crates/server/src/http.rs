@@ -2,7 +2,8 @@
 //! deadline, its limits and its metrics.
 //!
 //! Knows no service. What changes something runs to its end even when its caller hangs up. A request is read
-//! whole before it takes a place in its lane, so that no slow caller keeps one from another.
+//! whole before it takes a place in its lane, so that no slow caller keeps one from another. Answers that go on are few
+//! for each connection, so that no caller keeps them from all others.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Deadline, Reason, Refusal, defaults};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
@@ -32,6 +34,9 @@ use mayfly_broker::RequestId;
 
 /// The most that a call's one message takes on the wire: gRPC puts 5 octets in front of it.
 const REQUEST_OCTETS_MAX: usize = defaults::MESSAGE_OCTETS_MAX + 5;
+
+/// How long a call waits whose connection has as many waiting calls as it may have.
+const WAITING_WAIT: Duration = Duration::from_secs(5);
 
 /// What a listener serves. Clones serve the same.
 ///
@@ -120,6 +125,10 @@ impl App {
         } else {
             timeout_at(until, whole(request)).await.map_err(|_| Reason::Deadline)??
         };
+        let waiting = match call.waits() {
+            true => Some(peer.connection.wait().ok_or_else(many_wait)?),
+            false => None,
+        };
         let permit = self.0.limiter.place(call.lane)?;
         request.extensions_mut().insert(CallDeadline(deadline));
         let work = self.0.grpc.clone().oneshot(request);
@@ -134,7 +143,10 @@ impl App {
             }
         };
         match answered {
-            Ok(Ok(Ok(response))) => Ok(response),
+            Ok(Ok(Ok(response))) => Ok(match waiting {
+                Some(place) => response.map(|body| held(body, place)),
+                None => response,
+            }),
             Ok(Ok(Err(never))) => match never {},
             Ok(Err(e)) => {
                 tracing::error!(method = call.method, error = %e, "a call's work ended abnormally");
@@ -152,6 +164,18 @@ impl App {
             Err(_) => Err(Reason::Deadline.into()),
         }
     }
+}
+
+fn many_wait() -> Refusal {
+    Refusal::new(Reason::Overloaded, "as many calls of the connection wait as may").after(WAITING_WAIT)
+}
+
+/// A body that keeps its call's place until it has ended.
+fn held(body: Body, place: OwnedSemaphorePermit) -> Body {
+    Body::new(body.map_frame(move |frame| {
+        let _held = &place;
+        frame
+    }))
 }
 
 /// Reads a request to its end.

@@ -47,8 +47,15 @@ impl Call {
     pub fn is_streamed(&self) -> bool {
         self.method == REFLECTION
     }
+
+    /// Whether its answer is a stream, which may go on for as long as its caller likes.
+    pub fn waits(&self) -> bool {
+        [WATCH_BUNDLE, WATCH_HEALTH, REFLECTION].contains(&self.method)
+    }
 }
 
+const WATCH_BUNDLE: &str = "/mayfly.v1.WorkloadService/WatchBundle";
+const WATCH_HEALTH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 const CALLS: &[(&str, Lane)] = &[
@@ -61,7 +68,7 @@ const CALLS: &[(&str, Lane)] = &[
     ("/mayfly.v1.WorkloadService/CompleteTask", Lane::End),
     ("/mayfly.v1.WorkloadService/GetTask", Lane::Check),
     ("/mayfly.v1.WorkloadService/CompleteTaskByHandle", Lane::End),
-    ("/mayfly.v1.WorkloadService/WatchBundle", Lane::Check),
+    (WATCH_BUNDLE, Lane::Check),
     ("/mayfly.v1.OperatorService/Revoke", Lane::End),
     ("/mayfly.v1.OperatorService/GetRevocation", Lane::End),
     ("/mayfly.v1.OperatorService/SetBlock", Lane::End),
@@ -86,7 +93,7 @@ const CALLS: &[(&str, Lane)] = &[
     ("/mayfly.v1.OperatorService/WithdrawJoinToken", Lane::End),
     ("/mayfly.v1.LocalService/IssueCertificate", Lane::Mint),
     ("/grpc.health.v1.Health/Check", Lane::Check),
-    ("/grpc.health.v1.Health/Watch", Lane::Check),
+    (WATCH_HEALTH, Lane::Check),
     (REFLECTION, Lane::Check),
     ("/.well-known/jwks.json", Lane::Check),
     ("/v1/ca.pem", Lane::Check),
@@ -109,6 +116,7 @@ mod tests {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
                     assert_eq!(Call::of(&path).method, path);
                     assert_eq!(Call::of(&path).is_streamed(), method.client_streaming(), "{path}");
+                    assert_eq!(Call::of(&path).waits(), method.server_streaming(), "{path}");
                     seen += 1;
                 }
             }

@@ -131,8 +131,8 @@ impl Buckets {
     }
 }
 
-/// An IPv6 caller has a whole /64: one bucket for all of it.
-fn network(address: IpAddr) -> IpAddr {
+/// An IPv6 caller has a whole /64, and counts as one address with all of it.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
         v4 @ IpAddr::V4(_) => v4,

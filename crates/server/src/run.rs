@@ -208,6 +208,9 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, Refusal> {
     })
 }
 
+/// The longest request for a description, in octets: a name.
+const REFLECTION_OCTETS_MAX: usize = 4 * 1024;
+
 fn routes(broker: &Arc<Broker>) -> Result<Routes, Refusal> {
     let internal = |e: tonic_reflection::server::Error| Refusal::new(Reason::Internal, e.to_string());
     let max = defaults::MESSAGE_OCTETS_MAX;
@@ -220,7 +223,9 @@ fn routes(broker: &Arc<Broker>) -> Result<Routes, Refusal> {
         .with_service_name(<OperatorServiceServer<Operators> as NamedService>::NAME)
         .with_service_name("grpc.health.v1.Health")
         .build_v1()
-        .map_err(internal)?;
+        .map_err(internal)?
+        // Its requests are a stream, which nothing before it bounds.
+        .max_decoding_message_size(REFLECTION_OCTETS_MAX);
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut standing = broker.standing();
     tokio::spawn(async move {

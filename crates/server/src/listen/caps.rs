@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use crate::limits::network;
+
 /// Why a connection is turned away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Denied {
@@ -41,7 +43,7 @@ impl Caps {
     }
 
     pub(super) fn admit(&self, address: IpAddr) -> Result<Place, Denied> {
-        let address = address.to_canonical();
+        let address = network(address);
         let mut open = self.open.lock();
         if open.total >= self.total {
             return Err(Denied::Full);
@@ -86,5 +88,14 @@ mod tests {
         drop(at("192.0.2.1").unwrap());
         drop(at("192.0.2.4").unwrap());
         assert_eq!(caps.open.lock().by_address.len(), 2);
+    }
+
+    #[test]
+    fn one_ipv6_network_has_the_connections_of_one_address() {
+        let caps = Caps::new(9, 1);
+        let at = |text: &str| caps.admit(text.parse().unwrap());
+        let _a = at("2001:db8::1").unwrap();
+        assert_eq!(at("2001:db8::ffff:1").unwrap_err(), Denied::AddressFull);
+        let _b = at("2001:db8:0:1::1").unwrap();
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use mayfly_domain::{SpiffeId, UnixMillis};
 use mayfly_mint::x509::verify::ClientCertificate;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// The other end of a connection, as extension of each of its requests.
@@ -37,17 +38,35 @@ impl Peer {
     }
 }
 
-/// Closes one connection.
-#[derive(Debug, Clone, Default)]
-pub struct ConnectionHandle(CancellationToken);
+/// The most calls of one connection that wait for changes at once. No address has connections enough to take all places
+/// with them.
+const WAITING_MAX: usize = 8;
+
+/// One connection, as its calls know it: closes it, and counts those of its calls that wait for changes.
+#[derive(Debug, Clone)]
+pub struct ConnectionHandle {
+    close: CancellationToken,
+    waiting: Arc<Semaphore>,
+}
+
+impl Default for ConnectionHandle {
+    fn default() -> Self {
+        Self { close: CancellationToken::default(), waiting: Arc::new(Semaphore::new(WAITING_MAX)) }
+    }
+}
 
 impl ConnectionHandle {
     /// Closes the connection at once; its open streams break.
     pub fn close(&self) {
-        self.0.cancel();
+        self.close.cancel();
+    }
+
+    /// A place for one more call that waits for changes; none where the connection has as many as it may have.
+    pub(crate) fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        self.waiting.clone().try_acquire_owned().ok()
     }
 
     pub(super) async fn closed(&self) {
-        self.0.cancelled().await;
+        self.close.cancelled().await;
     }
 }

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use self::fixture::{Authority, CHECK, Fixture, MINT, OPERATOR, SHORT, limits, server};
+use self::fixture::{Authority, CHECK, Fixture, MINT, OPERATOR, SHORT, WATCH, limits, server};
 use crate::config::Server;
 use crate::status::reason;
 
@@ -315,6 +315,28 @@ async fn a_full_lane_sheds_with_a_wait() {
     });
     first.unwrap();
     client.call(MINT, &[]).await.unwrap();
+}
+
+#[tokio::test]
+async fn few_calls_of_one_connection_wait_and_the_others_go_on() {
+    let f = Fixture::start(server(), limits()).await;
+    let (client, other) = (Arc::new(f.connect(None).await), f.connect(None).await);
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let client = Arc::clone(&client);
+        waiting.push(tokio::spawn(async move { client.call(WATCH, &[("wait", "1")]).await }));
+        f.slow.begun.notified().await;
+    }
+    let (_, status) = client.call(WATCH, &[]).await.unwrap();
+    assert_eq!((status.code(), reason(&status)), (Code::Unavailable, Some(Reason::Overloaded)));
+    assert!(status.get_details_retry_info().is_some());
+    client.call(CHECK, &[]).await.unwrap();
+    assert_eq!(other.call(WATCH, &[]).await.unwrap().1.code(), Code::Ok);
+    f.slow.go.notify_waiters();
+    for one in waiting {
+        assert_eq!(one.await.unwrap().unwrap().1.code(), Code::Ok);
+    }
+    assert_eq!(client.call(WATCH, &[]).await.unwrap().1.code(), Code::Ok, "their places are free again");
 }
 
 #[tokio::test]

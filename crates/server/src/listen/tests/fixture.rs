@@ -40,6 +40,8 @@ use crate::tls::{Clients, Tls};
 
 pub(super) const CHECK: &str = "/test.Slow/Check";
 pub(super) const MINT: &str = "/mayfly.v1.WorkloadService/Mint";
+/// Its answer goes on for as long as the caller likes.
+pub(super) const WATCH: &str = "/grpc.health.v1.Health/Watch";
 pub(super) const OPERATOR: &str = "spiffe://a.b/mayfly/operator/alice";
 
 pub(super) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
@@ -131,17 +133,21 @@ impl tower::Service<Request<tonic::body::Body>> for Slow {
 }
 
 #[derive(Clone)]
-struct As<const MINTING: bool>(Slow);
+struct As<const SERVICE: u8>(Slow);
 
-impl NamedService for As<false> {
+impl NamedService for As<0> {
     const NAME: &'static str = "test.Slow";
 }
 
-impl NamedService for As<true> {
+impl NamedService for As<1> {
     const NAME: &'static str = "mayfly.v1.WorkloadService";
 }
 
-impl<const MINTING: bool> tower::Service<Request<tonic::body::Body>> for As<MINTING> {
+impl NamedService for As<2> {
+    const NAME: &'static str = "grpc.health.v1.Health";
+}
+
+impl<const SERVICE: u8> tower::Service<Request<tonic::body::Body>> for As<SERVICE> {
     type Response = Response<tonic::body::Body>;
     type Error = Infallible;
     type Future = <Slow as tower::Service<Request<tonic::body::Body>>>::Future;
@@ -208,7 +214,9 @@ impl Fixture {
         let clients = Clients::new(clock.clone(), move || source.load_full());
         let tls = Arc::new(Tls::new(clock.clone(), chain, key, clients).unwrap());
         let slow = Slow::default();
-        let grpc = Routes::new(As::<false>(slow.clone())).add_service(As::<true>(slow.clone()));
+        let grpc = Routes::new(As::<0>(slow.clone()))
+            .add_service(As::<1>(slow.clone()))
+            .add_service(As::<2>(slow.clone()));
         let web: Router = Published::new(|| Documents {
             jwks: Bytes::from_static(b"{\"keys\":[]}"),
             ca_pem: Bytes::from_static(b"PEM"),
