@@ -20,6 +20,8 @@ use crate::pin::Pin;
 pub const BROKER_CA_FILE: &str = "MAYFLY_BROKER_CA_FILE";
 /// The variable that names the file with the broker's CA.
 pub const CA_FILE: &str = "MAYFLY_CA_FILE";
+/// The variables that name the caller's certificate, and its key.
+pub const CERT_FILES: [&str; 2] = ["MAYFLY_CERT_FILE", "MAYFLY_KEY_FILE"];
 /// The directory of the credentials of a command below `mayfly exec`. A CA file in it verifies that command's peers,
 /// never a broker.
 pub const CREDENTIALS_DIR: &str = "MAYFLY_CREDENTIALS_DIR";
@@ -148,7 +150,7 @@ impl Contexts {
                 (name, context)
             }
         };
-        let own = ["MAYFLY_CERT_FILE", "MAYFLY_KEY_FILE"].map(|name| env.var(name).map(PathBuf::from));
+        let own = CERT_FILES.map(|name| env.var(name).map(PathBuf::from));
         if own.iter().any(Option::is_some) {
             [context.cert_file, context.key_file] = own;
         }

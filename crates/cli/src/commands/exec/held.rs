@@ -16,7 +16,7 @@ use super::keep::{self, Teller};
 use super::places::{self, Place};
 use super::token::Wanted;
 use super::wants::{FileCopy, Variable};
-use super::{OnRenew, OnRevoke};
+use super::{OnRenew, OnRevoke, environment};
 use crate::files::{PrivateDir, SECRET, put, unwritten};
 use crate::output::Printer;
 use crate::session::{EvidenceArgs, Session};
@@ -91,6 +91,8 @@ pub(super) struct Held {
     items: Vec<Item>,
     keepers: Vec<JoinHandle<()>>,
     set: Vec<(String, OsString)>,
+    /// The variables that name the certificate which is the evidence.
+    pub(super) shown_by: &'static [&'static str],
 }
 
 impl Held {
@@ -107,6 +109,7 @@ impl Held {
             items: Vec::new(),
             keepers: Vec::new(),
             set: Vec::new(),
+            shown_by: &[],
         })
     }
 
@@ -118,7 +121,9 @@ impl Held {
         if !base.in_memory {
             session.printer.note("mayfly exec: no place in memory: the credentials' files are on a disk");
         }
-        if !self.source(session)?.1.is_join_token() {
+        let (_, source) = self.source(session)?;
+        self.shown_by = environment::shown_by(&source);
+        if !source.is_join_token() {
             let (intent, reason) = (self.plan.intent.as_ref(), self.plan.reason.as_ref());
             let started = self.client.start_task(intent, reason, None, false).await?;
             self.opened = !started.joined && !started.task.shared;

@@ -34,7 +34,8 @@ const ORDERS: usize = 8;
 /// Run a command with credentials that end with it
 ///
 /// Mints for each --profile, puts what it got into files of a private directory, keeps them fresh while the command
-/// runs, and ends all of it when the command ends. The command gets no evidence, so it can't mint more.
+/// runs, and ends all of it when the command ends. The command gets none of the evidence, so with tokens it can't mint
+/// more; a certificate is evidence itself, of the same workload and for no longer than it lives.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -163,6 +164,9 @@ impl Exec {
         };
         let (tell, mut orders) = mpsc::channel(ORDERS);
         if let Some(held) = &mut held {
+            if !self.keep_evidence {
+                job.unset.extend(held.shown_by.iter().map(|name| (*name).to_owned()));
+            }
             job.set = held.set();
             job.set.extend(environment::broker(&job.set, &session.env));
             held.keep(tell, session);
