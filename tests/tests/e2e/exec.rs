@@ -106,6 +106,41 @@ acceptors = "online"
 "#,
     ),
     (
+        "profiles/exec-hour.toml",
+        r#"
+name        = "exec-hour"
+summary     = "lives for an hour, and is renewed long after the test"
+kind        = "token"
+integration = "exec"
+owner       = "team:exec"
+intents     = ["use:exec"]
+review_by   = 2027-05-01
+[token]
+audience  = "https://exec.acme.internal"
+scopes    = ["exec:use"]
+ttl       = { default = "1h", max = "1h" }
+binding   = "dpop"
+acceptors = "online"
+"#,
+    ),
+    (
+        "profiles/exec-tls-hour.toml",
+        r#"
+name        = "exec-tls-hour"
+summary     = "lives for an hour, and is renewed long after the test"
+kind        = "x509"
+integration = "exec"
+owner       = "team:exec"
+intents     = ["use:exec"]
+review_by   = 2027-05-01
+[x509]
+dns       = ["exec.payments.svc"]
+usage     = ["client", "server"]
+ttl       = { default = "1h", max = "1h" }
+acceptors = "online"
+"#,
+    ),
+    (
         "policies/exec.cedar",
         r#"
 @id("exec")
@@ -115,7 +150,8 @@ permit (
   resource
 ) when {
   resource == Mayfly::Profile::"exec" || resource == Mayfly::Profile::"exec-slow" ||
-  resource == Mayfly::Profile::"exec-tls"
+  resource == Mayfly::Profile::"exec-tls" || resource == Mayfly::Profile::"exec-hour" ||
+  resource == Mayfly::Profile::"exec-tls-hour"
 };
 "#,
     ),

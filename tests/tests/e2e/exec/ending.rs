@@ -28,6 +28,24 @@ async fn a_revoked_lease_ends_the_command() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_ends_the_command_long_before_the_next_renewal() {
+    let world = World::new().await;
+    let user = users()[0];
+    let held: [(&str, &[&str]); 3] =
+        [("exec-hour", &[]), ("exec-hour", &["--env", "TOKEN=exec-hour.token"]), ("exec-tls-hour", &[])];
+    for (n, (profile, more)) in held.into_iter().enumerate() {
+        let place = world.place_of(user, "777", "exec", &n.to_string());
+        let mut command = place.mayfly(&[]);
+        let script = "echo ready; exec sleep 600";
+        command.args(["exec", "--profile", profile]).args(more).args(["--", "sh", "-c", script]);
+        let mut running = Running::start(command);
+        assert_eq!(running.line(), "ready");
+        world.revoke(&place).await;
+        assert_eq!(running.code(), Some(123), "{profile} {more:?}");
+    }
+}
+
 /// Whether a process of this id runs.
 fn runs(pid: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))

@@ -260,7 +260,8 @@ impl Held {
             let (tell, clock) = (tell.clone(), Arc::clone(&session.clock));
             let keeper = match item {
                 Item::Token { place, minted, .. } if self.plan.is_fixed(place.profile()) => {
-                    tokio::spawn(keep::fixed(Arc::clone(place), minted.expires, clock, tell))
+                    let (client, minted) = (Arc::clone(&self.client), Arc::clone(minted));
+                    tokio::spawn(keep::fixed(client, Arc::clone(place), minted, clock, tell))
                 }
                 Item::Token { wanted, place, minted } => {
                     let (client, place) = (Arc::clone(&self.client), Arc::clone(place));

@@ -1,7 +1,8 @@
 //! Keeping credentials fresh while the command runs, and telling the supervisor what became of them.
 //!
 //! A certificate keeps itself ([`X509Identity`]); here its files follow it. A token's file is renewed at two thirds
-//! of its life. What can't be renewed is good until its end, and the command with it.
+//! of its life. What can't be renewed is good until its end, and the command with it. Nobody tells a workload that its
+//! lease was revoked, so it is asked for every few seconds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ use crate::supervise::{Order, Why};
 /// The first wait after a failed renewal or a full disk, and the longest.
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// How often it is asked whether a lease was ended.
+const ASK: Duration = Duration::from_secs(5);
 
 /// The way to the supervisor, and to whoever reads standard error.
 #[derive(Debug, Clone)]
@@ -108,10 +111,46 @@ async fn until(clock: &SharedClock, at: UnixMillis) {
     sleep(left()).await;
 }
 
+/// Comes back when somebody ended the lease. A broker that does not answer ended nothing.
+async fn ended(client: &WorkloadClient, lease: &str) {
+    loop {
+        sleep(ASK).await;
+        match client.task().await {
+            Ok(seen) if seen.leases.iter().any(|l| l.id == lease && was_ended(&l.state)) => return,
+            Err(failed) if verdict(&failed) == Verdict::Dead => return,
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+fn was_ended(state: &str) -> bool {
+    matches!(state, "revoked" | "completed" | "released")
+}
+
+/// Comes back when the broker refuses a certificate as dead; by its own renewal the identity learns of it then.
+async fn refused(identity: &X509Identity) {
+    loop {
+        sleep(ASK).await;
+        let Ok(client) = identity.client().await else { continue };
+        if client.task().await.is_err_and(|failed| verdict(&failed) == Verdict::Dead) {
+            return;
+        }
+    }
+}
+
 /// Waits for the end of a credential that is in the command's environment.
-pub(super) async fn fixed(place: Arc<Place>, expires: UnixMillis, clock: SharedClock, tell: Teller) {
-    until(&clock, expires).await;
-    tell.over(&place, Why::WindowEnded).await;
+pub(super) async fn fixed(
+    client: Arc<WorkloadClient>,
+    place: Arc<Place>,
+    minted: Arc<Minted>,
+    clock: SharedClock,
+    tell: Teller,
+) {
+    let why = tokio::select! {
+        () = until(&clock, minted.expires) => Why::WindowEnded,
+        () = ended(&client, &minted.lease) => Why::Revoked,
+    };
+    tell.over(&place, why).await;
 }
 
 /// Keeps a token's file fresh until there is nothing more to do for it.
@@ -126,7 +165,10 @@ pub(super) async fn token(
     let mut held = first;
     loop {
         let life = held.expires.0.saturating_sub(clock.now().0);
-        until(&clock, clock.now().plus(life / 3 * 2)).await;
+        tokio::select! {
+            () = until(&clock, clock.now().plus(life / 3 * 2)) => {}
+            () = ended(&client, &held.lease) => return tell.over(&place, Why::Revoked).await,
+        }
         held = match next(&client, &wanted, &place, &held, &clock, &tell).await {
             Ok(new) => Arc::new(new),
             Err(why) => return tell.over(&place, why).await,
@@ -235,6 +277,10 @@ pub(super) async fn certificate(
                 Err(RecvError::Closed) => return,
             },
             Ok(()) = bundle.changed() => {}
+            () = refused(&identity) => {
+                identity.renew_now();
+                continue;
+            }
         }
         let Some(svid) = identity.svid() else { continue };
         let anchors = bundle.borrow_and_update().anchors_pem();
