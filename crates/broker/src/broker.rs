@@ -98,6 +98,7 @@ pub struct Broker {
     last_survey: ArcSwap<Option<Survey>>,
     started: UnixMillis,
     open_sweeps: AtomicU64,
+    revocations: watch::Sender<usize>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -144,6 +145,7 @@ impl Broker {
             last_survey: ArcSwap::from_pointee(None),
             started,
             open_sweeps: AtomicU64::new(0),
+            revocations: watch::Sender::new(0),
         })
     }
 
@@ -343,6 +345,11 @@ impl Broker {
 
     pub(crate) fn sweeper_woken(&self) -> &Notify {
         &self.sweeper
+    }
+
+    /// How many revocations are on their way to their acknowledgement.
+    pub(crate) fn revocations(&self) -> &watch::Sender<usize> {
+        &self.revocations
     }
 
     pub(crate) fn open_sweeps(&self) -> &AtomicU64 {

@@ -10,6 +10,7 @@ use mayfly_audit::{Kind, Outcome, Record, Stored};
 use mayfly_domain::LeaseId;
 use mayfly_lease::sweep::{CLAIM_MS, SweepStep, step};
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
@@ -19,10 +20,28 @@ use crate::guard::TICK;
 const SWEEP_IDLE: Duration = Duration::from_secs(1);
 /// How many leases one audit record of a sweep names.
 const RECORD_LEASES: usize = 100;
+/// How long a step of a sweep waits for revocations under way.
+const STAND_BACK: Duration = Duration::from_millis(50);
 /// How often keys are looked at.
 const KEYS_IDLE: Duration = Duration::from_secs(30);
 
+/// A revocation on its way to its acknowledgement: sweeps stand back as long as this lives.
+#[derive(Debug)]
+pub(crate) struct UnderWay<'a>(&'a watch::Sender<usize>);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|under_way| *under_way = under_way.saturating_sub(1));
+    }
+}
+
 impl Broker {
+    /// Says that a revocation is under way.
+    pub(crate) fn under_way(&self) -> UnderWay<'_> {
+        self.revocations().send_modify(|under_way| *under_way += 1);
+        UnderWay(self.revocations())
+    }
+
     /// Runs the workers until `shutdown` is done. A sweep under way goes on where it was stored, at whichever broker
     /// claims it next.
     pub async fn work(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
@@ -72,6 +91,7 @@ impl Broker {
         self.open_sweeps().fetch_add(1, Ordering::Relaxed);
         let mut records = Vec::new();
         let swept = loop {
+            self.stand_back().await;
             match step(store.as_ref(), job).await {
                 Ok(SweepStep { job: next, ended }) => {
                     // The last step's records are written while this one ran.
@@ -94,6 +114,13 @@ impl Broker {
         join_all(records).await;
         self.open_sweeps().fetch_sub(1, Ordering::Relaxed);
         swept
+    }
+
+    /// Lets revocations go first: a sweep tidies records that are dead already, and a step of it is one large write that
+    /// an acknowledgement would wait behind. Not for long, or a stream of revocations would hold sweeps up for ever.
+    pub(crate) async fn stand_back(&self) {
+        let mut revocations = self.revocations().subscribe();
+        let _ = tokio::time::timeout(STAND_BACK, revocations.wait_for(|under_way| *under_way == 0)).await;
     }
 
     /// Hands a step's audit records in; each future is done when its record is kept.

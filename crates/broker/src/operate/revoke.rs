@@ -81,6 +81,7 @@ impl Broker {
         dry_run: bool,
     ) -> Result<RevokeOutcome, Refusal> {
         let timer = self.timer("revoke");
+        let _under_way = self.under_way();
         let mut record = self.record(call, Kind::Revoke);
         record.operator = Some(operator.name.clone());
         record.reason_text = Some(reason.clone());

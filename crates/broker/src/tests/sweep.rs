@@ -87,3 +87,18 @@ async fn the_workers_sweep_by_themselves() {
     drop(stop.0);
     working.await.unwrap();
 }
+
+#[tokio::test]
+async fn a_sweep_stands_back_for_a_revocation_and_not_for_ever() {
+    let site = Site::new().await;
+    let node = site.broker("one").await;
+    let first = node.broker.under_way();
+    let second = node.broker.under_way();
+    let mut step = std::pin::pin!(node.broker.stand_back());
+    drop(first);
+    assert!(futures::poll!(&mut step).is_pending(), "one is still under way");
+    drop(second);
+    assert!(futures::poll!(&mut step).is_ready());
+    let _stuck = node.broker.under_way();
+    node.broker.stand_back().await;
+}
