@@ -27,6 +27,7 @@ use crate::settings::Settings;
 use crate::staff::AcceptorEntry;
 use crate::standing::Standing;
 use crate::unattested::Unattested;
+use crate::workers::Revocations;
 
 /// The label under which the local socket's proof key is derived from the seal.
 pub const LOCAL_PROOF_LABEL: &str = "local socket";
@@ -98,7 +99,7 @@ pub struct Broker {
     last_survey: ArcSwap<Option<Survey>>,
     started: UnixMillis,
     open_sweeps: AtomicU64,
-    revocations: watch::Sender<usize>,
+    revocations: watch::Sender<Revocations>,
 }
 
 impl std::fmt::Debug for Broker {
@@ -145,7 +146,7 @@ impl Broker {
             last_survey: ArcSwap::from_pointee(None),
             started,
             open_sweeps: AtomicU64::new(0),
-            revocations: watch::Sender::new(0),
+            revocations: watch::Sender::new(Revocations::default()),
         })
     }
 
@@ -347,8 +348,8 @@ impl Broker {
         &self.sweeper
     }
 
-    /// How many revocations are on their way to their acknowledgement.
-    pub(crate) fn revocations(&self) -> &watch::Sender<usize> {
+    /// The revocations on their way to their acknowledgement.
+    pub(crate) fn revocations(&self) -> &watch::Sender<Revocations> {
         &self.revocations
     }
 

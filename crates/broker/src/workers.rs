@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use mayfly_audit::{Kind, Outcome, Record, Stored};
-use mayfly_domain::LeaseId;
+use mayfly_domain::{Deadline, LeaseId};
 use mayfly_lease::sweep::{CLAIM_MS, SweepStep, step};
 
 use tokio::sync::watch;
@@ -20,25 +20,37 @@ use crate::guard::TICK;
 const SWEEP_IDLE: Duration = Duration::from_secs(1);
 /// How many leases one audit record of a sweep names.
 const RECORD_LEASES: usize = 100;
-/// How long a step of a sweep waits for revocations under way.
-const STAND_BACK: Duration = Duration::from_millis(50);
+/// How long a step of a sweep waits for revocations under way, and for the next one of somebody who revokes one
+/// after the other.
+const STAND_BACK: Duration = Duration::from_millis(200);
+const QUIET: Duration = Duration::from_millis(5);
 /// How often keys are looked at.
 const KEYS_IDLE: Duration = Duration::from_secs(30);
 
 /// A revocation on its way to its acknowledgement: sweeps stand back as long as this lives.
 #[derive(Debug)]
-pub(crate) struct UnderWay<'a>(&'a watch::Sender<usize>);
+pub(crate) struct UnderWay<'a>(&'a watch::Sender<Revocations>);
+
+/// The revocations on their way to their acknowledgement, and until when another one is likely.
+#[derive(Debug, Default)]
+pub(crate) struct Revocations {
+    under_way: usize,
+    quiet: Option<Deadline>,
+}
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.send_modify(|under_way| *under_way = under_way.saturating_sub(1));
+        self.0.send_modify(|revocations| {
+            revocations.under_way = revocations.under_way.saturating_sub(1);
+            revocations.quiet = Some(Deadline::after(QUIET));
+        });
     }
 }
 
 impl Broker {
     /// Says that a revocation is under way.
     pub(crate) fn under_way(&self) -> UnderWay<'_> {
-        self.revocations().send_modify(|under_way| *under_way += 1);
+        self.revocations().send_modify(|revocations| revocations.under_way += 1);
         UnderWay(self.revocations())
     }
 
@@ -120,7 +132,15 @@ impl Broker {
     /// an acknowledgement would wait behind. Not for long, or a stream of revocations would hold sweeps up for ever.
     pub(crate) async fn stand_back(&self) {
         let mut revocations = self.revocations().subscribe();
-        let _ = tokio::time::timeout(STAND_BACK, revocations.wait_for(|under_way| *under_way == 0)).await;
+        let quiet = async {
+            while let Ok(none) = revocations.wait_for(|r| r.under_way == 0).await.map(|r| r.quiet) {
+                match none.map(|quiet| quiet.left()).filter(|left| !left.is_zero()) {
+                    Some(left) => tokio::time::sleep(left).await,
+                    None => return,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(STAND_BACK, quiet).await;
     }
 
     /// Hands a step's audit records in; each future is done when its record is kept.
