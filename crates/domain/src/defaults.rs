@@ -12,8 +12,6 @@ pub const X509_TTL: Ttl = Ttl::constant(3_600);
 pub const X509_TTL_MAX: Ttl = Ttl::constant(24 * 3_600);
 /// How long a certificate's lease may be renewed.
 pub const X509_LINEAGE: Ttl = Ttl::constant(7 * 86_400);
-/// The longest life of a certificate for a job that has an end.
-pub const X509_JOB_TTL_MAX: Ttl = Ttl::constant(6 * 3_600);
 /// A join token's life where the operator says nothing.
 pub const JOIN_TTL: Ttl = Ttl::constant(600);
 /// The longest life of a join token.
