@@ -9,9 +9,10 @@ use mayfly_testkit::user::{Running, users};
 
 use super::exec;
 
-/// Says `ready`, then waits for the signal that it expects.
+/// Says `ready`, then waits for the signal that it expects. What it waits in is killed: right after its birth it
+/// still has its shell's traps, and any other signal could be lost on it.
 fn waiting(name: &str) -> String {
-    format!("trap 'kill $!; echo got {name}; exit 7' {name}; sleep 600 & echo ready; wait $!")
+    format!("trap 'kill -9 $!; echo got {name}; exit 7' {name}; sleep 600 & echo ready; wait $!")
 }
 
 #[test]
@@ -57,7 +58,7 @@ fn is_stopped(pid: &str) -> bool {
 #[test]
 fn a_stop_and_its_end_reach_both() {
     for user in users() {
-        let script = "trap 'kill $!; exit 7' USR1; sleep 600 & echo $$; wait $!";
+        let script = "trap 'kill -9 $!; exit 7' USR1; sleep 600 & echo $$; wait $!";
         let mut running = Running::start(exec(user, &[], script));
         let command = running.line();
         let supervisor = running.id().to_string();
@@ -78,7 +79,8 @@ fn a_stop_and_its_end_reach_both() {
 fn control_c_reaches_the_command_once() {
     for user in users() {
         // It counts what comes until it is told to end by another signal.
-        let script = "n=0; trap 'n=$((n + 1)); echo int $n' INT; trap 'kill $!; echo ended $n; exit 9' USR1
+        let script =
+            "n=0; trap 'n=$((n + 1)); echo int $n' INT; trap 'kill -9 $!; echo ended $n; exit 9' USR1
             trap '' QUIT; sleep 600 & echo ready $$ $PPID; while :; do wait $!; done";
         let mut inner = exec(user, &[], script);
         let words: Vec<_> = std::iter::once(inner.get_program())
@@ -87,8 +89,9 @@ fn control_c_reaches_the_command_once() {
             .map(|word| format!("'{}'", word.to_str().unwrap().replace('\'', r"'\''")))
             .collect();
         inner = std::process::Command::new("script");
-        // A shell in between: `script` would stop with a child of its own.
-        let line = format!("{}; exit $?", words.join(" "));
+        // A shell in between: `script` would stop with a child of its own. The key reaches that one, too, and
+        // whichever shell it is, it must outlive it.
+        let line = format!("trap : INT; {}; exit $?", words.join(" "));
         inner.args(["-qefc", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut terminal = inner.spawn().unwrap();
         let mut lines = BufReader::new(terminal.stdout.take().unwrap()).lines().map(|line| line.unwrap());

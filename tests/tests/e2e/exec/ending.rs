@@ -82,7 +82,7 @@ async fn a_command_may_go_on_without_its_lease() {
     let world = World::new().await;
     for user in users() {
         let place = world.place(user);
-        let script = "trap 'exit 5' USR1; echo ready; while :; do sleep 600 & wait $!; kill $!; done";
+        let script = "trap 'exit 5' USR1; echo ready; while :; do sleep 600 & wait $!; kill -9 $!; done";
         let mut running = Running::start(place.exec(&["--on-revoke", "none"], script));
         assert_eq!(running.line(), "ready");
         world.revoke(&place).await;
@@ -112,7 +112,7 @@ async fn a_broker_that_dies_does_not_end_the_command_before_its_credentials_do()
         let world = World::new().await;
         let place = world.place(user);
         let script = "trap 'echo still here' USR1; trap 'echo asked; exit 0' TERM; echo ready
-            while :; do sleep 600 & wait $!; kill $!; done";
+            while :; do sleep 600 & wait $!; kill -9 $!; done";
         let mut command = place.mayfly(&[]);
         command.args("exec --profile exec-slow --timeout 1s -- sh -c".split(' ')).arg(script);
         let mut running = Running::start(command);

@@ -62,7 +62,7 @@ async fn a_place_that_fills_up_keeps_the_old_files() {
             dd if=/dev/zero of="$fill" bs=4096 2>/dev/null
             same() { test "$old" = "$(cat "$MAYFLY_TOKEN_FILE")" && echo old || echo new; }
             trap 'same; rm "$fill"' USR1; trap 'same; exit 4' HUP; echo ready
-            while :; do sleep 600 & wait $!; kill $!; done"#;
+            while :; do sleep 600 & wait $!; kill -9 $!; done"#;
         let mut running = Running::start(in_little_room(&place, 8, &["--on-renew", "HUP"], script));
         assert_eq!(running.line(), "ready");
         assert!(running.told("not renewed yet").contains("No space left"), "{user:?}");

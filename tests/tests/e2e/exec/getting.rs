@@ -127,7 +127,7 @@ async fn a_machine_that_nobody_vouches_for_joins_and_renews_by_its_certificate()
             .unwrap();
         assert!(made.status.success() && made.stdout.is_empty(), "{user:?}: {made:?}");
         user.take(&file);
-        let script = r#"trap 'kill $!' EXIT; trap 'echo renewed; exit 2' HUP; echo ready
+        let script = r#"trap 'kill -9 $!' EXIT; trap 'echo renewed; exit 2' HUP; echo ready
             while :; do sleep 600 & wait $!; done"#;
         let exec = |options: &[&str]| {
             let mut command = place.mayfly(&[]);

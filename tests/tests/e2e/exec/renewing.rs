@@ -12,7 +12,7 @@ async fn a_renewed_token_is_told_by_a_signal() {
         let place = world.place(user);
         let script = r#"first=$(cat "$MAYFLY_TOKEN_FILE"); n=0
             hup() { test "$first" != "$(cat "$MAYFLY_TOKEN_FILE")" && echo new; n=$((n + 1)); test $n = 2 && exit 7; }
-            trap hup HUP; echo ready; while :; do sleep 600 & wait $!; kill $!; done"#;
+            trap hup HUP; echo ready; while :; do sleep 600 & wait $!; kill -9 $!; done"#;
         let mut running = Running::start(place.exec(&["--on-renew", "HUP"], script));
         assert_eq!([running.line(), running.line(), running.line()], ["ready", "new", "new"], "{user:?}");
         assert_eq!(running.end().0, Some(7), "{user:?}");
@@ -46,7 +46,7 @@ async fn a_certificates_files_are_a_pair_and_follow_it() {
     let world = World::new().await;
     for user in users() {
         let place = world.place(user);
-        let script = r#"trap 'kill $!' EXIT
+        let script = r#"trap 'kill -9 $!' EXIT
             check() { openssl x509 -in "$MAYFLY_CERT_FILE" -noout -pubkey >a && openssl pkey -in "$MAYFLY_KEY_FILE" -pubout >b &&
                 cmp a b && grep -q BEGIN "$MAYFLY_CA_FILE" && openssl x509 -in "$MAYFLY_CERT_FILE" -noout -serial; }
             trap 'check; exit 6' HUP; cd "$HOME"; check; while :; do sleep 600 & wait $!; done"#;
