@@ -64,6 +64,45 @@ impl Clock for SystemClock {
     }
 }
 
+/// A moment of the clock that runs while the machine is suspended: nanoseconds since some beginning.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BootTime(pub u64);
+
+impl BootTime {
+    /// So many milliseconds later.
+    #[must_use]
+    pub const fn plus_ms(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis.saturating_mul(1_000_000)))
+    }
+
+    /// How long after `earlier` it is; zero where it is before.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// The clock that freshness is counted by, injected so that tests own it. It never goes back, is not set by anybody,
+/// and counts the time in which the machine, or the process, was suspended.
+pub trait BootClock: Send + Sync + std::fmt::Debug {
+    /// The moment.
+    fn now(&self) -> BootTime;
+}
+
+/// The machine's: CLOCK_BOOTTIME.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemBootClock;
+
+impl BootClock for SystemBootClock {
+    fn now(&self) -> BootTime {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        let secs = u64::try_from(time.tv_sec).unwrap_or_default();
+        BootTime(
+            secs.saturating_mul(1_000_000_000)
+                .saturating_add(u64::try_from(time.tv_nsec).unwrap_or_default()),
+        )
+    }
+}
+
 /// A moment by the monotonic clock after which a proof is worth nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(Instant);

@@ -7,6 +7,7 @@
 
 mod body;
 pub mod command;
+pub mod feed;
 pub mod gate;
 pub mod generation;
 pub mod job;

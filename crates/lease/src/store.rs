@@ -1,12 +1,18 @@
 //! The port to the lease store.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
-use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Refusal, Subject, TaskId, UnixMillis};
+use mayfly_domain::feed::Position;
+use mayfly_domain::{
+    Block, DimKey, EvidenceHash, Gate, LeaseId, ProfileName, Refusal, Subject, TaskId, UnixMillis,
+};
 
 use crate::command::{
     CheckCommand, Checked, EndCommand, ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed,
     RevokeCommand, Revoked, StartTaskCommand, Swept, TaskStarted,
 };
+use crate::feed::{FeedCursor, FeedPage, FeedRead, FollowerId, FollowerPing, Followers, Pinged, UsageCount};
 use crate::generation::{Carry, GenerationRecord, Survey};
 use crate::job::{Job, JobId};
 use crate::join::{JoinId, JoinRecord};
@@ -212,4 +218,56 @@ pub trait LeaseStore: Send + Sync + 'static {
 
     /// Counts.
     async fn counts(&self) -> Result<StoreCounts, StoreError>;
+
+    /// Where the feed stands. Every revocation, block, takeover of evidence and change of keys adds one event in its
+    /// own atomic step; its number is the count of changes.
+    async fn feed_position(&self) -> Result<Position, StoreError> {
+        Err(StoreError::Unavailable("this store has no feed".into()))
+    }
+
+    /// A part of a snapshot. Who wants a whole one reads the position first, then every page: what changes meanwhile
+    /// comes again as an event and applies by max or version.
+    async fn feed_page(&self, after: Option<&FeedCursor>, limit: u32) -> Result<FeedPage, StoreError> {
+        let _ = (after, limit);
+        Err(StoreError::Unavailable("this store has no feed".into()))
+    }
+
+    /// The events after `after`, at most `limit`; waits up to `wait` (at most [`crate::feed::FEED_WAIT_MAX`]) for the
+    /// first.
+    async fn feed_read(&self, after: &Position, limit: u32, wait: Duration) -> Result<FeedRead, StoreError> {
+        let _ = (after, limit, wait);
+        Err(StoreError::Unavailable("this store has no feed".into()))
+    }
+
+    /// Stores signs of life, all in one write that is durable as the deployment declares; returns where the feed
+    /// stood in that step.
+    async fn ping(&self, pings: &[FollowerPing]) -> Result<Pinged, StoreError> {
+        let _ = pings;
+        Err(StoreError::Unavailable("this store has no feed".into()))
+    }
+
+    /// The followers that have not applied `number`; every one with `u64::MAX`. Those that were silent for much longer
+    /// than their bound are forgotten.
+    async fn followers_behind(&self, number: u64) -> Result<Followers, StoreError> {
+        let _ = number;
+        Err(StoreError::Unavailable("this store has no feed".into()))
+    }
+
+    /// Forgets a follower that said good-bye: it accepts nothing any more.
+    async fn forget_follower(&self, id: FollowerId) -> Result<(), StoreError> {
+        let _ = id;
+        Err(StoreError::Unavailable("this store has no feed".into()))
+    }
+
+    /// Adds to what was used; counts are kept for [`crate::feed::USAGE_DAYS`] days and may lose the last seconds.
+    async fn add_usage(&self, counts: &[UsageCount]) -> Result<(), StoreError> {
+        let _ = counts;
+        Err(StoreError::Unavailable("this store has no feed".into()))
+    }
+
+    /// What was used with a profile, day by day.
+    async fn usage(&self, profile: &ProfileName) -> Result<Vec<UsageCount>, StoreError> {
+        let _ = profile;
+        Err(StoreError::Unavailable("this store has no feed".into()))
+    }
 }

@@ -108,6 +108,7 @@ impl Check {
             dpop: self.dpop.unwrap_or_default(),
             method: self.method.unwrap_or_default(),
             url: self.url.map(String::from).unwrap_or_default(),
+            context: None,
         };
         let verdict = Verdict::from(session.acceptor().await?.check(request).await?);
         session.printer.show(&verdict)?;

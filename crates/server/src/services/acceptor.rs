@@ -4,7 +4,7 @@ use mayfly_broker::{CheckInput, Checked, Credential};
 use mayfly_domain::{LeaseId, Reason, Refusal, defaults};
 use mayfly_proto::v1;
 use mayfly_proto::v1::acceptor_service_server::AcceptorService;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{Shared, answer, context};
 
@@ -17,6 +17,15 @@ pub struct Acceptors(pub Shared);
 
 #[tonic::async_trait]
 impl AcceptorService for Acceptors {
+    type FollowStream = tokio_stream::Empty<Result<v1::FollowResponse, Status>>;
+
+    async fn follow(
+        &self,
+        _request: Request<Streaming<v1::FollowRequest>>,
+    ) -> Result<Response<Self::FollowStream>, Status> {
+        Err(Status::unimplemented("the feed is not served"))
+    }
+
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {
         let context = context(&self.0, &request);
         let outcome = async {
@@ -81,6 +90,7 @@ fn response(checked: &Checked, request: String) -> v1::CheckResponse {
                 expires_ms: record.expires.0,
                 reuse_ms: 0,
                 request,
+                observed: Vec::new(),
             }
         }
     }

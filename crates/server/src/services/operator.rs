@@ -48,6 +48,37 @@ pub(super) fn ticket(text: String) -> Result<Option<String>, Refusal> {
 
 #[tonic::async_trait]
 impl OperatorService for Operators {
+    type WaitBarrierStream = tokio_stream::Empty<Result<v1::BarrierProgress, Status>>;
+    type WatchStream = tokio_stream::Empty<Result<v1::WatchEvent, Status>>;
+
+    async fn wait_barrier(
+        &self,
+        _request: Request<v1::WaitBarrierRequest>,
+    ) -> Result<Response<Self::WaitBarrierStream>, Status> {
+        Err(Status::unimplemented("the feed is not served"))
+    }
+
+    async fn list_followers(
+        &self,
+        _request: Request<v1::ListFollowersRequest>,
+    ) -> Result<Response<v1::ListFollowersResponse>, Status> {
+        Err(Status::unimplemented("the feed is not served"))
+    }
+
+    async fn watch(
+        &self,
+        _request: Request<v1::WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        Err(Status::unimplemented("the feed is not served"))
+    }
+
+    async fn get_usage(
+        &self,
+        _request: Request<v1::GetUsageRequest>,
+    ) -> Result<Response<v1::GetUsageResponse>, Status> {
+        Err(Status::unimplemented("uses are not counted"))
+    }
+
     async fn revoke(
         &self,
         request: Request<v1::RevokeRequest>,
@@ -68,6 +99,8 @@ impl OperatorService for Operators {
                 sample: done.sample.iter().map(convert::lease).collect(),
                 request: context.call.request.to_string(),
                 audit: convert::audit(done.audit),
+                number: 0,
+                generation: String::new(),
             })
         };
         let outcome = outcome.await;
@@ -256,6 +289,11 @@ impl OperatorService for Operators {
                 audit_state: if status.audit_deferring { "deferring" } else { "ok" }.to_owned(),
                 audit_deferred: status.audit_deferred,
                 keys: status.keys.iter().map(convert::key).collect(),
+                feed_number: 0,
+                followers: 0,
+                followers_fresh: 0,
+                canaries: None,
+                feed_fresh: false,
             })
         };
         let outcome = outcome.await;
