@@ -309,6 +309,7 @@ impl Step for Checker {
                 dpop: dpop(&held.key, "POST", &Url::parse(URL)?, &held.token, SystemClock.now())?,
                 method: "POST".to_owned(),
                 url: URL.to_owned(),
+                context: None,
             },
         };
         let judged = self.client.check(request).await?;
