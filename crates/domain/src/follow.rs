@@ -252,9 +252,13 @@ impl FenceTable {
         Ok(())
     }
 
-    /// Forgets what is over at `now`: no credential that it concerns can live any more.
+    /// Forgets what is over at `now`: no credential that it concerns can live any more. A fence that is over goes
+    /// even where its gate's block stays: what was minted since observed none.
     pub fn clean(&mut self, now: UnixMillis) {
         self.gates.retain(|_, gate| {
+            if now >= gate.fence_until {
+                gate.fence = Fence::NONE;
+            }
             now < gate.fence_until || gate.blocked && gate.block_until.is_none_or(|end| now < end)
         });
         self.marks.retain(|_, until| now < *until);
@@ -316,10 +320,15 @@ impl FenceTable {
     }
 }
 
-/// Takes what is newer of another state of the same gate.
+/// Takes what is newer of another state of the same gate. A fence keeps its own end: a block that is set or lifted after
+/// the fence was over keeps the gate longer, and must not bring the fence back.
 pub fn merge(gate: &mut GateState, new: &GateState) {
-    gate.fence = gate.fence.max(new.fence);
-    gate.fence_until = gate.fence_until.max(new.fence_until);
+    if new.fence > gate.fence {
+        gate.fence = new.fence;
+        gate.fence_until = new.fence_until;
+    } else if new.fence == gate.fence {
+        gate.fence_until = gate.fence_until.max(new.fence_until);
+    }
     if new.block_version > gate.block_version {
         gate.block_version = new.block_version;
         gate.blocked = new.blocked;

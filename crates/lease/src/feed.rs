@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mayfly_domain::feed::{GateState, Numbered, Position};
+use mayfly_domain::feed::{Epoch, GateState, Numbered, Position};
 use mayfly_domain::{Intent, LeaseId, ProfileName, Scope, SpiffeId, UnixMillis};
 
 /// A follower's id: random, of one process from its start to its end.
@@ -42,6 +42,9 @@ pub struct FollowerPing {
     pub reuse_ms: u32,
     /// The number up to which it has applied everything; 0 while it has no snapshot.
     pub applied: u64,
+    /// The epoch in which that number counts. What is stored is 0 where the store's own is another: a number of a
+    /// server that is gone may stand for something else by now.
+    pub epoch: Epoch,
 }
 
 /// What the write of pings found.

@@ -153,6 +153,26 @@ fn a_full_table_refuses_and_forgets_only_what_is_over() {
 }
 
 #[test]
+fn a_block_brings_no_fence_back_that_is_over() {
+    let later = |fence, version, blocked| GateState {
+        fence_until: UnixMillis(2_000),
+        ..gate(1, fence, version, blocked)
+    };
+    let mut table = FenceTable::new(8);
+    table.apply(&Change::Gate(gate(1, 5, 1, true))).unwrap();
+    table.clean(UnixMillis(1_000));
+    assert_eq!((table.len(), table.fence(DimKey([1; 16]))), (1, None), "the block stays, the fence does not");
+    table.apply(&Change::Gate(gate(1, 5, 0, false))).unwrap();
+    table.apply(&Change::Gate(later(0, 2, false))).unwrap();
+    table.clean(UnixMillis(1_000));
+    assert_eq!(table.fence(DimKey([1; 16])), None, "lifted after the fence was over");
+    table.apply(&Change::Gate(gate(1, 5, 0, false))).unwrap();
+    table.apply(&Change::Gate(later(6, 2, false))).unwrap();
+    table.clean(UnixMillis(1_999));
+    assert_eq!(table.fence(DimKey([1; 16])), Fence::new(6).ok());
+}
+
+#[test]
 fn one_rule_judges() {
     let pair = |key: u8, fence| Pair { key: DimKey([key; 16]), fence: Fence::new(fence).unwrap() };
     let (lease, parent) = (LeaseId::from_bytes([8; 16]), LeaseId::from_bytes([9; 16]));
