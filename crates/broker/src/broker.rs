@@ -27,6 +27,7 @@ use crate::settings::Settings;
 use crate::staff::AcceptorEntry;
 use crate::standing::Standing;
 use crate::unattested::Unattested;
+use crate::usage::Usage;
 use crate::workers::Revocations;
 
 /// The label under which the local socket's proof key is derived from the seal.
@@ -89,6 +90,7 @@ pub struct Broker {
     /// Completions by handle of tasks that had ended before.
     repeats: Unattested,
     acceptors: RecentAcceptors,
+    usage: Usage,
     audit: Audit,
     meter: Arc<dyn Meter>,
     standing: watch::Sender<Standing>,
@@ -125,6 +127,7 @@ impl Broker {
             unattested: Unattested::default(),
             repeats: Unattested::default(),
             acceptors: RecentAcceptors::default(),
+            usage: Usage::default(),
             settings: parts.settings,
             clock: parts.clock,
             leases: parts.leases,
@@ -291,6 +294,10 @@ impl Broker {
 
     pub(crate) fn recent_acceptors(&self) -> &RecentAcceptors {
         &self.acceptors
+    }
+
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     pub(crate) fn meter(&self) -> &dyn Meter {

@@ -26,6 +26,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod unattested;
+mod usage;
 mod workers;
 
 pub use blocking::blocking;

@@ -62,8 +62,10 @@ impl Broker {
             () = self.guard() => {}
             () = self.sweeper() => {}
             () = self.old_keys() => {}
+            () = self.usage_flusher() => {}
             () = &mut shutdown => {}
         }
+        self.flush_usage().await;
     }
 
     async fn guard(&self) {
