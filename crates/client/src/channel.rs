@@ -17,12 +17,14 @@ use rustls::{ClientConfig, ConfigBuilder};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use url::Url;
 
 use crate::context::Target;
 use crate::failure::Failure;
+use crate::grpc::{AsItIs, Through};
 use crate::pin::BrokerVerifier;
 
 /// How long a connection, with its handshake, may take.
@@ -43,6 +45,9 @@ pub enum Unconnected {
     /// Nothing answered.
     #[error("no connection")]
     Unreachable(#[source] io::Error),
+    /// The peer is the one that is wanted, but its lease is not accepted.
+    #[error("the peer's lease is not accepted")]
+    Refused(#[source] Refusal),
 }
 
 impl Unconnected {
@@ -73,6 +78,7 @@ impl From<&Unconnected> for Failure {
             Unconnected::Address(url) => Self::of(Reason::ConfigInvalid).fact("where", url),
             Unconnected::Untrusted(e) => Self::of(Reason::BrokerUntrusted).fact("problem", describe(e)),
             Unconnected::Unreachable(e) => Self::of(Reason::BrokerUnreachable).fact("problem", e.to_string()),
+            Unconnected::Refused(refusal) => Self::from(refusal.clone()),
         }
     }
 }
@@ -178,7 +184,7 @@ pub async fn connect(target: &Target) -> Result<Channel, Failure> {
 }
 
 async fn at_broker(target: &Target, config: ClientConfig) -> Result<Channel, Failure> {
-    let dialled = dial(&target.url, Arc::new(config)).await;
+    let dialled = dial(&target.url, Arc::new(config), AsItIs, Arc::default()).await;
     dialled.map_err(|e| Failure::from(&e).fact("broker", target.url.as_str()))
 }
 
@@ -194,7 +200,12 @@ pub(crate) async fn connect_as(
 
 /// Connects over TLS. The connector does TLS itself: to tonic the connection is a plain one, and only the origin
 /// says https.
-pub(crate) async fn dial(url: &Url, config: Arc<ClientConfig>) -> Result<Channel, Unconnected> {
+pub(crate) async fn dial<T: Through>(
+    url: &Url,
+    config: Arc<ClientConfig>,
+    through: T,
+    wanted: Arc<Notify>,
+) -> Result<Channel, Unconnected> {
     let nowhere = || Unconnected::Address(url.to_string());
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
     let port = url.port_or_known_default().unwrap_or(443);
@@ -202,11 +213,12 @@ pub(crate) async fn dial(url: &Url, config: Arc<ClientConfig>) -> Result<Channel
     let connector = TlsConnector::from(config);
     let dial = tower::service_fn(move |_: Uri| {
         let (connector, name, host) = (connector.clone(), name.clone(), host.clone());
+        let (through, wanted) = (through.clone(), Arc::clone(&wanted));
         async move {
             let tcp = TcpStream::connect((host.as_str(), port)).await.map_err(Unconnected::Unreachable)?;
             tcp.set_nodelay(true).map_err(Unconnected::Unreachable)?;
             let stream = connector.connect(name, tcp).await.map_err(Unconnected::of)?;
-            Ok::<_, Unconnected>(TokioIo::new(stream))
+            Ok::<_, Unconnected>(TokioIo::new(through.through(stream, wanted).await?))
         }
     });
     let uri = Uri::builder().scheme("http").authority(url.authority()).path_and_query("/").build();
@@ -251,6 +263,7 @@ fn why(e: &tonic::transport::Error) -> Unconnected {
         Some(Unconnected::Unreachable(e)) => {
             Unconnected::Unreachable(io::Error::new(e.kind(), e.to_string()))
         }
+        Some(Unconnected::Refused(refusal)) => Unconnected::Refused(refusal.clone()),
         None => Unconnected::Unreachable(io::Error::other(e.to_string())),
     }
 }

@@ -2,14 +2,20 @@
 //! request, and a server that ends a connection with its peer's certificate.
 
 use std::fmt::Display;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use tokio::sync::watch;
+use mayfly_domain::SpiffeId;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio_rustls::client::TlsStream;
 use tonic::body::Body;
+use tonic::service::Routes;
 use tonic::transport::Channel;
 use tower::{Service, ServiceExt as _};
 use url::Url;
@@ -17,11 +23,8 @@ use url::Url;
 use crate::channel::{self, Unconnected};
 use crate::identity::{State, X509Identity};
 use crate::mtls::Peers;
+use crate::serve::{ByCertificate, Peer};
 use crate::svid::Svid;
-
-mod serve;
-
-pub use serve::{Peer, peer, serve};
 
 /// How long the connection with a new certificate may take to come, where a call needs it.
 const ROTATION: Duration = Duration::from_secs(2);
@@ -43,9 +46,11 @@ impl From<Channel> for RotatingChannel {
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 impl RotatingChannel {
-    /// Connects, and connects again whenever `state` shows another certificate, as long as a clone is left.
+    /// Connects, and connects again whenever `state` shows another certificate or somebody is told that another
+    /// connection is wanted, as long as a clone is left.
     pub(crate) async fn new<E: Display + Send, F>(
         mut state: watch::Receiver<State>,
+        wanted: Arc<Notify>,
         dial: impl Fn() -> F + Send + Sync + 'static,
     ) -> Result<Self, E>
     where
@@ -55,12 +60,13 @@ impl RotatingChannel {
         let (sender, receiver) = watch::channel(dial().await?);
         tokio::spawn(async move {
             loop {
-                tokio::select! {
+                let asked = tokio::select! {
                     () = sender.closed() => return,
-                    changed = state.changed() => if changed.is_err() { return },
-                }
+                    () = wanted.notified() => true,
+                    changed = state.changed() => if changed.is_err() { return } else { false },
+                };
                 let newest = state.borrow_and_update().svid().cloned();
-                if newest.is_none() || same(newest.as_ref(), shown.as_ref()) {
+                if newest.is_none() || !asked && same(newest.as_ref(), shown.as_ref()) {
                     continue;
                 }
                 shown = newest;
@@ -130,20 +136,83 @@ impl Service<http::Request<Body>> for RotatingChannel {
     }
 }
 
+/// What becomes of each connection of a channel, between its handshake and the first octet that is sent over it.
+pub trait Through: Clone + Send + Sync + 'static {
+    /// What the channel then talks over.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Takes the connection, or refuses it. Whoever is told by `wanted` that the connection will end before long
+    /// makes another one, to which new requests move.
+    fn through(
+        &self,
+        tls: TlsStream<TcpStream>,
+        wanted: Arc<Notify>,
+    ) -> impl Future<Output = Result<Self::Io, Unconnected>> + Send;
+}
+
+/// Takes every connection as it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AsItIs;
+
+impl Through for AsItIs {
+    type Io = TlsStream<TcpStream>;
+
+    async fn through(&self, tls: TlsStream<TcpStream>, _: Arc<Notify>) -> Result<Self::Io, Unconnected> {
+        Ok(tls)
+    }
+}
+
 impl X509Identity {
     /// A channel to a service at this address that must be one of these peers; for any generated tonic client.
     ///
     /// # Errors
     /// Why there is no connection.
     pub async fn channel(&self, url: &Url, peers: Peers) -> Result<RotatingChannel, Unconnected> {
+        self.channel_through(url, peers, AsItIs).await
+    }
+
+    /// As [`X509Identity::channel`], with something between TLS and HTTP.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn channel_through<T: Through>(
+        &self,
+        url: &Url,
+        peers: Peers,
+        through: T,
+    ) -> Result<RotatingChannel, Unconnected> {
         let config = Arc::new(self.client_config(peers).map_err(Unconnected::Untrusted)?);
-        let url = url.clone();
+        let (url, wanted) = (url.clone(), Arc::new(Notify::new()));
+        let wants = Arc::clone(&wanted);
         let dial = move || {
             let (url, config) = (url.clone(), Arc::clone(&config));
-            async move { channel::dial(&url, config).await }
+            let (through, wants) = (through.clone(), Arc::clone(&wants));
+            async move { channel::dial(&url, config, through, wants).await }
         };
-        RotatingChannel::new(self.state(), dial).await
+        RotatingChannel::new(self.state(), wanted, dial).await
     }
+}
+
+/// Who makes this call, where a server of this crate's accepted it.
+pub fn peer<T>(request: &tonic::Request<T>) -> Option<&SpiffeId> {
+    request.extensions().get::<Peer>().map(|peer| &peer.0)
+}
+
+/// Serves these peers, with the newest certificate, until `shutdown`; then lets requests under way finish. A
+/// connection ends with its peer's certificate.
+///
+/// # Errors
+/// Where the listener fails for good.
+pub async fn serve(
+    listener: TcpListener,
+    identity: &X509Identity,
+    peers: Peers,
+    routes: Routes,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let config = identity.server_config(peers).map_err(io::Error::other)?;
+    let admission = ByCertificate(identity.clock());
+    crate::serve::serve(listener, config, admission, routes.prepare(), shutdown).await
 }
 
 #[cfg(test)]

@@ -236,7 +236,7 @@ impl X509Identity {
             let (target, resolver) = (target.clone(), Arc::clone(&resolver));
             async move { channel::connect_as(&target, resolver).await }
         };
-        let channel = RotatingChannel::new(self.state(), dial).await?;
+        let channel = RotatingChannel::new(self.state(), Arc::default(), dial).await?;
         let source = Arc::new(Source::Live(svid.id.clone()));
         let line = self.line.over(channel);
         Ok(WorkloadClient::over(line, source, Arc::clone(&svid.key), Arc::clone(&self.clock)))

@@ -57,6 +57,7 @@ mod pem;
 pub mod pin;
 pub mod proof;
 pub mod retry;
+pub mod serve;
 pub mod svid;
 pub mod token;
 pub mod workload;
