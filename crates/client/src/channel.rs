@@ -16,15 +16,16 @@ use rustls::client::{ResolvesClientCert, Resumption, WantsClientCert};
 use rustls::{ClientConfig, ConfigBuilder};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 use url::Url;
 
 use crate::context::Target;
 use crate::failure::Failure;
-use crate::grpc::{AsItIs, Through};
 use crate::pin::BrokerVerifier;
 
 /// How long a connection, with its handshake, may take.
@@ -196,6 +197,32 @@ pub(crate) async fn connect_as(
     let builder =
         builder(target).map_err(|e| Failure::of(Reason::ConfigInvalid).fact("problem", e.to_string()))?;
     at_broker(target, strict(builder.with_client_cert_resolver(resolver))).await
+}
+
+/// What becomes of each connection of a channel, between its handshake and the first octet that is sent over it.
+pub trait Through: Clone + Send + Sync + 'static {
+    /// What the channel then talks over.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Takes the connection, or refuses it. Whoever is told by `wanted` that the connection will end before long
+    /// makes another one, to which new requests move.
+    fn through(
+        &self,
+        tls: TlsStream<TcpStream>,
+        wanted: Arc<Notify>,
+    ) -> impl Future<Output = Result<Self::Io, Unconnected>> + Send;
+}
+
+/// Takes every connection as it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AsItIs;
+
+impl Through for AsItIs {
+    type Io = TlsStream<TcpStream>;
+
+    async fn through(&self, tls: TlsStream<TcpStream>, _: Arc<Notify>) -> Result<Self::Io, Unconnected> {
+        Ok(tls)
+    }
 }
 
 /// Connects over TLS. The connector does TLS itself: to tonic the connection is a plain one, and only the origin

@@ -10,17 +10,15 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use mayfly_domain::SpiffeId;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
-use tokio_rustls::client::TlsStream;
 use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::Channel;
 use tower::{Service, ServiceExt as _};
 use url::Url;
 
-use crate::channel::{self, Unconnected};
+use crate::channel::{self, AsItIs, Through, Unconnected};
 use crate::identity::{State, X509Identity};
 use crate::mtls::Peers;
 use crate::serve::{ByCertificate, Peer};
@@ -133,32 +131,6 @@ impl Service<http::Request<Body>> for RotatingChannel {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let mut channel = self.0.borrow().clone();
         Box::pin(async move { channel.ready().await?.call(request).await })
-    }
-}
-
-/// What becomes of each connection of a channel, between its handshake and the first octet that is sent over it.
-pub trait Through: Clone + Send + Sync + 'static {
-    /// What the channel then talks over.
-    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-
-    /// Takes the connection, or refuses it. Whoever is told by `wanted` that the connection will end before long
-    /// makes another one, to which new requests move.
-    fn through(
-        &self,
-        tls: TlsStream<TcpStream>,
-        wanted: Arc<Notify>,
-    ) -> impl Future<Output = Result<Self::Io, Unconnected>> + Send;
-}
-
-/// Takes every connection as it is.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct AsItIs;
-
-impl Through for AsItIs {
-    type Io = TlsStream<TcpStream>;
-
-    async fn through(&self, tls: TlsStream<TcpStream>, _: Arc<Notify>) -> Result<Self::Io, Unconnected> {
-        Ok(tls)
     }
 }
 

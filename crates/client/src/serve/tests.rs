@@ -9,10 +9,10 @@ use tokio_rustls::client::TlsStream;
 use url::Url;
 
 use super::*;
-use crate::channel::Unconnected;
+use crate::channel::{Through, Unconnected};
 use crate::evidence::Source;
 use crate::fixture::broker::{WORKLOAD, World};
-use crate::grpc::{RotatingChannel, Through};
+use crate::grpc::RotatingChannel;
 use crate::identity::{Options, X509Identity};
 use crate::mtls::Peers;
 use crate::workload::CertificateAsk;
