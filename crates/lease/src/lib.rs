@@ -5,6 +5,7 @@
 //! and the Redis scripts are held against it. This crate must never know a store's client library, a
 //! credential's format or a transport.
 
+pub mod barrier;
 mod body;
 pub mod command;
 pub mod feed;
