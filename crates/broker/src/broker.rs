@@ -9,7 +9,7 @@ use mayfly_attest::envelope::{Envelope, Opened};
 use mayfly_attest::nonce::NonceScope;
 use mayfly_attest::verifier::Verifier;
 use mayfly_audit::Audit;
-use mayfly_domain::time::SharedClock;
+use mayfly_domain::time::{SharedBootClock, SharedClock};
 use mayfly_domain::{AcceptorName, Reason, Refusal, SecretBytes, Ttl, UnixMillis};
 use mayfly_lease::proof::MintLimits;
 use mayfly_lease::{Leases, StoreError, Survey};
@@ -50,6 +50,8 @@ pub struct BrokerParts {
     pub settings: Settings,
     /// Wall time.
     pub clock: SharedClock,
+    /// The clock that freshness is counted by.
+    pub boot: SharedBootClock,
     /// The leases.
     pub leases: Leases,
     /// The verifier, with its trust rules.
@@ -74,6 +76,7 @@ pub struct BrokerParts {
 pub struct Broker {
     settings: Settings,
     clock: SharedClock,
+    boot: SharedBootClock,
     leases: Leases,
     verifier: Verifier,
     running: ArcSwap<Running>,
@@ -130,6 +133,7 @@ impl Broker {
             usage: Usage::default(),
             settings: parts.settings,
             clock: parts.clock,
+            boot: parts.boot,
             leases: parts.leases,
             verifier: parts.verifier,
             running: ArcSwap::from_pointee(parts.running),
@@ -161,6 +165,11 @@ impl Broker {
     /// The clock.
     pub fn clock(&self) -> &SharedClock {
         &self.clock
+    }
+
+    /// The clock that freshness is counted by.
+    pub(crate) fn boot(&self) -> &SharedBootClock {
+        &self.boot
     }
 
     /// The present keys.

@@ -70,6 +70,12 @@ pub const PAYLOAD_OCTETS_MAX: usize = 24 * 1024;
 pub const MESSAGE_OCTETS_MAX: usize = 64 * 1024;
 /// The largest JWKS document, in octets.
 pub const JWKS_OCTETS_MAX: usize = 256 * 1024;
+/// How long a follower may decide without an answer to a later ping where it asks for nothing, in milliseconds.
+pub const FOLLOW_BOUND_MS: u32 = 5_000;
+/// The longest that a follower is allowed, in milliseconds.
+pub const FOLLOW_BOUND_MAX_MS: u32 = 10_000;
+/// How often a follower pings at least, in milliseconds.
+pub const FOLLOW_PING_MS: u32 = 1_000;
 /// Leases that one sweep step ends.
 pub const SWEEP_BATCH: u32 = 200;
 /// Leases on one page of a list.
@@ -105,6 +111,8 @@ pub const TABLE: &[Row] = &[
     Row { what: "live leases of an owner", default: "10000", max: "configured" },
     Row { what: "mints a minute of a workload", default: "60, burst 120", max: "configured" },
     Row { what: "mints a minute of an owner", default: "3000", max: "configured" },
+    Row { what: "staleness bound of a follower", default: "5s", max: "10s" },
+    Row { what: "ping of a follower", default: "1s", max: "1s" },
     Row { what: "token binding", default: "dpop", max: "`bearer` needs a reason" },
 ];
 
@@ -131,6 +139,10 @@ mod tests {
         }
         assert_eq!(row("certificate request").max, format!("{} KiB", CSR_OCTETS_MAX / 1024));
         assert_eq!(row("nonce").default, format!("{}s", NONCE_LIFE_MS / 1000));
+        let secs = |ms: u32| format!("{}s", ms / 1_000);
+        let bound = row("staleness bound");
+        assert_eq!((bound.default, bound.max), (&*secs(FOLLOW_BOUND_MS), &*secs(FOLLOW_BOUND_MAX_MS)));
+        assert_eq!(row("ping").default, secs(FOLLOW_PING_MS));
         assert_eq!(row("clock skew").default, format!("{}s", SKEW_MS / 1000));
         assert_eq!(row("clock skew").max, format!("{}s", SKEW_MAX_MS / 1000));
         assert_eq!(row("live leases of a w").default, LIVE_LEASES_WORKLOAD.to_string());

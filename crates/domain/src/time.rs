@@ -88,6 +88,9 @@ pub trait BootClock: Send + Sync + std::fmt::Debug {
     fn now(&self) -> BootTime;
 }
 
+/// Such a clock as it is handed around.
+pub type SharedBootClock = Arc<dyn BootClock>;
+
 /// The machine's: CLOCK_BOOTTIME.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemBootClock;

@@ -11,7 +11,7 @@ use mayfly_attestors::keys::{KeySource, StaticKeys};
 use mayfly_audit::{Audit, AuditConfig, SyncMode};
 use mayfly_broker::{AcceptorEntry, Broker, BrokerParts, Meter, OwnAttestor, Running, SealedCopy, Settings};
 use mayfly_domain::time::SharedClock;
-use mayfly_domain::{Reason, Refusal, Secret, UnixMillis, defaults};
+use mayfly_domain::{Reason, Refusal, Secret, SystemBootClock, UnixMillis, defaults};
 use mayfly_lease::proof::{HolderQuota, MintLimits};
 use mayfly_lease::{LeaseStore, Leases, StoreError};
 use mayfly_mint::x509::Pointers;
@@ -92,6 +92,7 @@ pub async fn compose(
         leases: Leases::new(store, settings.trust_domain.clone()),
         settings: broker_settings(&settings, audit_file)?,
         clock: clock.clone(),
+        boot: Arc::new(SystemBootClock),
         verifier,
         running: running(engine, acceptors, clock.now()),
         seal,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mayfly_domain::{Clock, SystemClock, UnixMillis};
+use mayfly_domain::{BootClock, BootTime, Clock, SystemClock, UnixMillis};
 
 /// A clock that stands still until a test moves it. Clones share the same hand.
 #[derive(Debug, Clone)]
@@ -34,6 +34,30 @@ impl TestClock {
 impl Clock for TestClock {
     fn now(&self) -> UnixMillis {
         UnixMillis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// A clock for freshness that stands still until a test moves it. Clones share the same hand.
+#[derive(Debug, Clone)]
+pub struct TestBootClock(Arc<AtomicU64>);
+
+impl Default for TestBootClock {
+    /// An hour after the machine's start.
+    fn default() -> Self {
+        Self(Arc::new(AtomicU64::new(BootTime(0).plus_ms(3_600_000).0)))
+    }
+}
+
+impl TestBootClock {
+    /// Moves the hand forward by `millis` milliseconds.
+    pub fn advance(&self, millis: u64) {
+        self.0.fetch_add(BootTime(0).plus_ms(millis).0, Ordering::SeqCst);
+    }
+}
+
+impl BootClock for TestBootClock {
+    fn now(&self) -> BootTime {
+        BootTime(self.0.load(Ordering::SeqCst))
     }
 }
 

@@ -17,7 +17,7 @@ use mayfly_domain::{
 use mayfly_lease::{LeaseStore, Leases};
 use mayfly_mint::{Custody, KeySet, Seal};
 use mayfly_policy::Claimed;
-use mayfly_testkit::clock::TestClock;
+use mayfly_testkit::clock::{TestBootClock, TestClock};
 use mayfly_testkit::issuer::{GITHUB_ISSUER, GITLAB_ISSUER, StandInIssuer};
 use mayfly_testkit::memory::MemoryStore;
 use mayfly_testkit::x509::{ForeignCa, KeyKind};
@@ -58,6 +58,7 @@ pub(super) fn why<T: std::fmt::Debug>(outcome: Result<T, Refusal>) -> Reason {
 /// One store, one clock, one CI issuer, one authority for machines.
 pub(super) struct Site {
     pub(super) clock: TestClock,
+    pub(super) boot: TestBootClock,
     pub(super) store: MemoryStore,
     pub(super) issuer: StandInIssuer,
     pub(super) machines: ForeignCa,
@@ -82,7 +83,8 @@ impl Site {
         let clock = TestClock::at(START);
         let store = MemoryStore::new(Arc::new(clock.clone()));
         let machines = ForeignCa::new(KeyKind::P256, "machines");
-        Self { clock, store, issuer: StandInIssuer::new(), machines, dir: tempfile::tempdir().unwrap() }
+        let boot = TestBootClock::default();
+        Self { clock, boot, store, issuer: StandInIssuer::new(), machines, dir: tempfile::tempdir().unwrap() }
     }
 
     /// A site that was initialised on the host of broker `one`.
@@ -176,6 +178,7 @@ impl Site {
             audit: Audit::open(&audit, clock.clone()).unwrap(),
             meter: Arc::new(NoMeter),
             clock,
+            boot: Arc::new(self.boot.clone()),
         });
         Node { broker: Arc::new(broker.unwrap()), store, clock: self.clock.clone(), state }
     }

@@ -183,6 +183,7 @@ impl Site {
         let broker = Broker::new(BrokerParts {
             settings,
             clock: clock.clone(),
+            boot: Arc::new(mayfly_testkit::clock::TestBootClock::default()),
             leases: Leases::new(Arc::new(self.store.another()), domain()),
             verifier,
             running: Running { engine: engine(), acceptors: BTreeMap::new(), loaded: clock.now() },
