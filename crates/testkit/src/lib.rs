@@ -1,4 +1,4 @@
-//! Fixtures for tests: clocks, a real Redis, a stand-in CI issuer, conformance suites.
+//! Fixtures for tests: clocks, a real Redis, a proxy with a network's faults, a stand-in CI issuer, conformance suites.
 //!
 //! A dev-dependency only: no crate that ships may depend on it. Nothing here fakes a proof of the chain; a
 //! test that needs one goes through the service that makes it.
@@ -16,6 +16,7 @@ pub mod files;
 pub mod issuer;
 pub mod memory;
 pub mod process;
+pub mod proxy;
 pub mod redis;
 pub mod tls;
 pub mod user;

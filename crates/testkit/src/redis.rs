@@ -45,6 +45,8 @@ pub struct RedisOptions {
     pub acl: String,
     /// More directives of `redis.conf`, such as `maxmemory-policy allkeys-lru`.
     pub directives: Vec<String>,
+    /// Whether its clock can be stepped, where libfaketime is there.
+    pub own_clock: bool,
 }
 
 impl Default for RedisOptions {
@@ -56,9 +58,14 @@ impl Default for RedisOptions {
             user: None,
             acl: "~* &* +@all".to_owned(),
             directives: Vec::new(),
+            own_clock: false,
         }
     }
 }
+
+/// What a server held at some moment, as a backup or an old disk has it.
+#[derive(Debug)]
+pub struct RedisCopy(TempDir);
 
 /// A running server.
 #[derive(Debug)]
@@ -187,6 +194,38 @@ impl RedisServer {
         self.restart();
     }
 
+    /// A copy of its append-only file as it is now.
+    pub fn copy(&self) -> RedisCopy {
+        let copy = tempfile::Builder::new().prefix("mayfly-redis-copy-").tempdir().unwrap();
+        copy_files(&self.path("appendonlydir"), copy.path());
+        RedisCopy(copy)
+    }
+
+    /// Ends it, puts an older copy in the place of its data and starts it on the same port.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub fn replace_by(&mut self, older: &RedisCopy) {
+        self.kill9();
+        let files = self.path("appendonlydir");
+        fs::remove_dir_all(&files).unwrap();
+        fs::create_dir(&files).unwrap();
+        copy_files(older.0.path(), &files);
+        self.restart();
+    }
+
+    /// Steps its wall clock to so many seconds before or after the machine's. False where it has no clock of its own:
+    /// the options ask for none, or libfaketime is not installed.
+    pub fn step_clock(&self, seconds: i64) -> bool {
+        let stepped = self.options.own_clock && libfaketime().is_some();
+        if stepped {
+            // Moved into its place, since the server may read it at any moment.
+            fs::write(self.path("clock.new"), format!("{seconds:+}s\n")).unwrap();
+            fs::rename(self.path("clock.new"), self.path("clock")).unwrap();
+        }
+        stepped
+    }
+
     /// What it logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("redis.log")).unwrap_or_default()
@@ -213,6 +252,15 @@ impl RedisServer {
         let mut command = Command::new("redis-server");
         command.arg(self.path("redis.conf")).current_dir(self.dir.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(library) = libfaketime().filter(|_| self.options.own_clock) {
+            if !self.path("clock").exists() {
+                self.step_clock(0);
+            }
+            // With the C library's own allocator: Redis' reads a clock before libfaketime has found the real one.
+            command.env("LD_PRELOAD", format!("{} libc.so.6", library.display()));
+            command.env("FAKETIME_TIMESTAMP_FILE", self.path("clock"));
+            command.env("FAKETIME_NO_CACHE", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
         let mut process = match Guarded::spawn(&mut command) {
             Ok(process) => process,
             Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -300,6 +348,19 @@ fn probably_free_port() -> u16 {
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
+    }
+}
+
+/// The library by which a process gets a wall clock of its own, where it is installed.
+fn libfaketime() -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").ok()?.filter_map(Result::ok).map(|entry| entry.path());
+    folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|library| library.exists())
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
 }
 

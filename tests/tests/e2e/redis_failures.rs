@@ -1,7 +1,6 @@
 //! Redis dies, forgets, or comes back as it once was.
 
 use std::fs;
-use std::path::Path;
 
 use mayfly_broker::SealedCopy;
 use mayfly_mint::Seal;
@@ -155,18 +154,12 @@ async fn a_redis_that_went_back_in_time_begins_a_new_generation() {
     let revoked = node.job(&site, &load_spec("2", "2")).await;
     let lease = job.mint("load", "use:load").await.unwrap().lease;
     let dead = revoked.mint("load", "use:load").await.unwrap().lease;
-    let files = redis.dir().join("appendonlydir");
-    let kept = tempfile::tempdir().unwrap();
-    copy(&files, kept.path());
+    let older = redis.copy();
 
     alice.revoke(owner("user:gh-2"), true).await.unwrap();
     assert!(acceptor.lease(&dead).await.is_err());
     let old = generation(&node);
-    redis.kill9();
-    fs::remove_dir_all(&files).unwrap();
-    fs::create_dir(&files).unwrap();
-    copy(kept.path(), &files);
-    redis.restart();
+    redis.replace_by(&older);
 
     next_generation(&node, &old).await;
     let acceptor = node.acceptor("load-api").await;
@@ -225,11 +218,4 @@ async fn settings_that_could_forget_a_revocation_are_refused_unless_named() {
     let job = node.job(&site, &load_spec("1", "1")).await;
     job.mint("load", "use:load").await.unwrap();
     node.stop().await;
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
 }

@@ -90,3 +90,32 @@ fn a_frozen_server_accepts_connections_and_answers_nothing() {
     std::io::Read::read_exact(&mut tcp, &mut answer).unwrap();
     assert_eq!(&answer, b"+PONG\r\n");
 }
+
+#[test]
+fn an_older_copy_has_what_it_had_then() {
+    let mut server = RedisServer::start(RedisOptions::default());
+    set(&server, "k", "old");
+    let copy = server.copy();
+    set(&server, "k", "new");
+    server.replace_by(&copy);
+    assert_eq!(get(&server, "k").as_deref(), Some("old"));
+}
+
+#[test]
+fn its_clock_goes_its_own_way_where_there_is_a_library_for_it() {
+    let mut server = RedisServer::start(RedisOptions { own_clock: true, ..RedisOptions::default() });
+    let time =
+        |server: &RedisServer| ::redis::cmd("TIME").query::<(u64, u64)>(&mut server.admin()).unwrap().0;
+    let before = time(&server);
+    if !server.step_clock(7_200) {
+        eprintln!("libfaketime is not installed: no clock was stepped");
+        return;
+    }
+    assert!((before + 7_190..before + 7_260).contains(&time(&server)));
+    server.restart();
+    assert!(time(&server) >= before + 7_190, "it keeps its clock");
+    server.step_clock(-60);
+    assert!(time(&server) < before + 60);
+    server.step_clock(0);
+    assert!((before..before + 60).contains(&time(&server)));
+}
