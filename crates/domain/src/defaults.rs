@@ -80,6 +80,8 @@ pub const FOLLOW_PING_MS: u32 = 1_000;
 pub const SWEEP_BATCH: u32 = 200;
 /// Leases on one page of a list.
 pub const LIST_PAGE_MAX: u32 = 1_000;
+/// How often a broker measures a revocation of its own, in milliseconds.
+pub const CANARY_MS: u32 = 10_000;
 
 /// One row of the documentation's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -174,6 +174,9 @@ reasons! {
     ClockSkew "CLOCK_SKEW" Unavailable Broker true 7 "the broker's clock differs from the store's by more than the skew" "set the clocks right; `mayfly status` shows the difference";
     AuditUnavailable "AUDIT_UNAVAILABLE" Unavailable Broker true 7 "the audit record could not be written" "make room for the audit file; revocations still work";
     NotServing "NOT_SERVING" Unavailable Broker true 7 "the broker is starting or draining" "try again";
+    BrokerNotFresh "BROKER_NOT_FRESH" Unavailable Broker true 7 "the broker has not heard of every revocation within its bound" "try again, or ask another broker; an operator can look at: mayfly status";
+    FollowNotAllowed "FOLLOW_NOT_ALLOWED" PermissionDenied Rules false 3 "no policy permits this acceptor to follow the feed" "ask an operator for a policy that permits `follow`, as docs/feed.md shows";
+    BoundTooLong "BOUND_TOO_LONG" InvalidArgument Caller false 2 "the staleness bound is longer than a broker allows" "ask for 10 seconds or less: a barrier waits for the longest";
     BrokerUntrusted "BROKER_UNTRUSTED" Unauthenticated Caller false 3 "the broker's certificate is not one that this context pins" "check the CA fingerprint with an operator";
     BrokerUnreachable "BROKER_UNREACHABLE" Unavailable Broker true 7 "the broker can't be reached" "check the URL and that the broker runs";
     NoEvidence "NO_EVIDENCE" FailedPrecondition Caller false 2 "no evidence was found on this machine" "run inside a CI job with ID tokens enabled, or name a file with a join token or ID token: --evidence-file";

@@ -134,7 +134,7 @@ impl Engine {
             at: operator.at,
             task: "",
         };
-        let context = self.words.operator_context(&proven)?;
+        let context = self.words.staff_context(&proven)?;
         let slice = self.operator_slice(action, &resource);
         let request = words::request(principal.uid(), self.words.action(action.as_str()), resource, context)?;
         entities.push(principal);
@@ -259,7 +259,7 @@ impl Engine {
     }
 
     /// A refusal with its particulars for operators, and the advice that its policies make public.
-    fn denied<T>(&self, reason: Reason, what: &str, verdict: Verdict) -> Decision<T> {
+    pub(crate) fn denied<T>(&self, reason: Reason, what: &str, verdict: Verdict) -> Decision<T> {
         let Verdict { decided_by, failed, .. } = verdict;
         let mut refusal = Refusal::new(reason, self.particulars(what, &decided_by, &failed));
         for rule in decided_by.iter().filter_map(|id| self.rule(id)).filter(|r| r.public) {

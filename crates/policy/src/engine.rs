@@ -13,6 +13,7 @@ use mayfly_domain::{GroupName, OperatorName, PolicyId, ProfileName, TrustDomain,
 use crate::authorized::OperatorAction;
 use crate::decision::PolicyFailure;
 use crate::facts::WorkloadAction;
+use crate::follow::FOLLOW;
 use crate::profile::Profile;
 use crate::rules::{self, Place, PolicyError, Rule};
 use crate::slice::{Slice, Slicer};
@@ -31,6 +32,7 @@ pub struct Engine {
     pub(crate) operators: BTreeMap<OperatorName, Vec<GroupName>>,
     /// By action and the resource's type; what the schema does not list is missing and so denied.
     operator_slices: HashMap<(OperatorAction, String), Arc<Slice>>,
+    pub(crate) follow: Arc<Slice>,
     no_slice: Arc<Slice>,
     authorizer: Authorizer,
 }
@@ -94,6 +96,8 @@ impl Engine {
         }
         let decoy = decoy(&words, &mut slicer).map_err(|e| vec![e])?;
         let operator_slices = operator_slices(&words, &mut slicer).map_err(|e| vec![e])?;
+        let follow =
+            slicer.of_type(&words.action(FOLLOW), &words.trust_domain).map_err(|e| vec![general(e)])?;
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -107,6 +111,7 @@ impl Engine {
             decoy,
             operators,
             operator_slices,
+            follow,
             no_slice: Arc::default(),
             authorizer: Authorizer::new(),
         })

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod facts;
 #[cfg(test)]
 mod fixture;
+pub mod follow;
 pub mod lint;
 pub mod profile;
 pub mod rules;
@@ -27,6 +28,7 @@ pub use decision::{Decision, Granted, PolicyFailure};
 pub use engine::Engine;
 pub use explain::Explanation;
 pub use facts::{OperatorPrincipal, RenewClaim, WorkloadAction, WorkloadFacts};
+pub use follow::AcceptorPrincipal;
 pub use lint::{Lint, Warning};
 pub use profile::{Grants, Profile, RawProfile, TokenProfile, TtlLimit, TtlLimits, X509Profile};
 pub use rules::{Place, PolicyError};

@@ -83,7 +83,7 @@ impl Engine {
 
     /// The rules that are in any slice.
     fn applying(&self) -> BTreeSet<usize> {
-        let mut all = BTreeSet::new();
+        let mut all = BTreeSet::from_iter(self.follow.rules.iter().copied());
         for prepared in self.profiles.values() {
             for action in WorkloadAction::ALL {
                 all.extend(prepared.slice(action).rules.iter().copied());

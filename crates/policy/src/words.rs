@@ -46,6 +46,7 @@ pub(crate) struct Words {
     pub(crate) trust_domain: EntityTypeName,
     pub(crate) workload: EntityTypeName,
     pub(crate) operator: EntityTypeName,
+    pub(crate) acceptor: EntityTypeName,
     pub(crate) profile: EntityTypeName,
     pub(crate) task: EntityTypeName,
     pub(crate) lease: EntityTypeName,
@@ -81,6 +82,7 @@ impl Words {
             trust_domain: name("Mayfly::TrustDomain")?,
             workload: name("Mayfly::Workload")?,
             operator: name("Mayfly::Operator")?,
+            acceptor: name("Mayfly::Acceptor")?,
             profile: name("Mayfly::Profile")?,
             task: name("Mayfly::Task")?,
             lease: name("Mayfly::Lease")?,
@@ -244,8 +246,8 @@ impl Words {
         .map_err(WordsError::of)
     }
 
-    /// The context of an operator's request.
-    pub(crate) fn operator_context(&self, proven: &Proven<'_>) -> Result<Context, WordsError> {
+    /// The context of a request whose caller is one of Mayfly's own: an operator or an acceptor.
+    pub(crate) fn staff_context(&self, proven: &Proven<'_>) -> Result<Context, WordsError> {
         Context::from_pairs([("proven".to_owned(), self.proven_record(proven)?)]).map_err(WordsError::of)
     }
 }

@@ -34,7 +34,7 @@ fn the_data_that_is_made_is_of_the_schema() {
     Request::new(workload.uid(), action, resource, context, Some(&words.schema)).unwrap();
 
     let dana = words.operator_entity(&"dana".parse().unwrap(), ["oncall".parse().unwrap()].iter());
-    let context = words.operator_context(&who.proven).unwrap();
+    let context = words.staff_context(&who.proven).unwrap();
     let resource = uid(&words.trust_domain, "acme.internal");
     for action in OperatorAction::ALL {
         let on = if action == OperatorAction::Join { workload.uid() } else { resource.clone() };

@@ -20,6 +20,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("profiles/payments-deploy.toml", include_str!("../../../../config/profiles/payments-deploy.toml")),
     ("profiles/billing-report.toml", include_str!("../../../../config/profiles/billing-report.toml")),
     ("profiles/ledger-mtls.toml", include_str!("../../../../config/profiles/ledger-mtls.toml")),
+    ("policies/acceptors.cedar", include_str!("../../../../config/policies/acceptors.cedar")),
     ("policies/ledger.cedar", include_str!("../../../../config/policies/ledger.cedar")),
     ("policies/payments.cedar", include_str!("../../../../config/policies/payments.cedar")),
     ("policies/billing.cedar", include_str!("../../../../config/policies/billing.cedar")),
