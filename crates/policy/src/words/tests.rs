@@ -9,6 +9,7 @@ fn the_schema_has_the_actions_that_the_code_has() {
         .iter()
         .map(|a| a.as_str())
         .chain(OperatorAction::ALL.iter().map(|a| a.as_str()))
+        .chain([crate::follow::FOLLOW])
         .map(|a| words.action(a).to_string())
         .collect();
     let mut of_schema: Vec<String> = words.schema.actions().map(ToString::to_string).collect();
