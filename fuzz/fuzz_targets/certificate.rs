@@ -5,17 +5,18 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use mayfly_credential::{Anchors, Usage, extension, spki};
 use mayfly_domain::{TrustDomain, UnixMillis};
-use mayfly_mint::x509::extension;
-use mayfly_mint::x509::verify::{Anchors, Usage};
-use mayfly_mint::{KeyRing, KeySet, x509};
+use mayfly_mint::{Custody, KeyRing, KeySet};
 use rustls_pki_types::CertificateDer;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 
 static ANCHORS: LazyLock<Anchors> = LazyLock::new(|| {
     let domain = TrustDomain::parse("acme.internal").unwrap();
-    Anchors::of(&KeyRing::new(&KeySet::init(&domain, NOW).unwrap()).unwrap()).unwrap()
+    let custody = Custody::sealed();
+    let ring = KeyRing::new(&KeySet::init(&domain, &custody, NOW).unwrap(), &custody).unwrap();
+    Anchors::clone(ring.verifier())
 });
 
 fuzz_target!(|bytes: &[u8]| {
@@ -30,5 +31,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let domain = TrustDomain::parse("acme.internal").unwrap();
     let _ = Anchors::new(&domain, &[CertificateDer::from(bytes.to_vec())], &[]);
-    let _ = x509::public_key(bytes);
+    if let Ok(key) = spki::public_key(bytes) {
+        assert_eq!(spki::der(&key), bytes);
+    }
 });

@@ -9,7 +9,8 @@ use mayfly_mint::x509::csr;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use yasna::{Tag, construct_der, models::ObjectIdentifier};
 
-static PAIR: LazyLock<Ed25519KeyPair> = LazyLock::new(|| Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap());
+static PAIR: LazyLock<Ed25519KeyPair> =
+    LazyLock::new(|| Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap());
 
 /// A request with these attributes, signed by [`PAIR`].
 fn signed(attributes: &[u8]) -> Vec<u8> {
@@ -22,7 +23,9 @@ fn signed(attributes: &[u8]) -> Vec<u8> {
                 w.next().write_sequence(|w| w.next().write_oid(&ed25519()));
                 w.next().write_bitvec_bytes(PAIR.public_key().as_ref(), 256);
             });
-            w.next().write_tagged_implicit(Tag::context(0), |w| w.write_sequence(|w| w.next().write_der(attributes)));
+            w.next().write_tagged_implicit(Tag::context(0), |w| {
+                w.write_sequence(|w| w.next().write_der(attributes))
+            });
         });
     });
     let signature = PAIR.sign(&info);
@@ -46,7 +49,8 @@ fuzz_target!(|bytes: &[u8]| {
                 assert!(!wishes.names[..n].contains(name) && !name.to_string().contains('*'));
             }
             let other = SpiffeId::parse("spiffe://fuzz.internal/no/such/workload").unwrap();
-            let harmless = wishes.id.as_ref().is_none_or(|id| *id == other) && !wishes.client && !wishes.server;
+            let harmless =
+                wishes.id.as_ref().is_none_or(|id| *id == other) && !wishes.client && !wishes.server;
             assert_eq!(wishes.fits(&other, false, false).is_ok(), harmless);
         }
         Err(refusal) => assert!(!refusal.detail.is_empty() && !refusal.facts.is_empty(), "{refusal:?}"),

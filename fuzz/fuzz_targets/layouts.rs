@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use mayfly_domain::feed::Event;
 use mayfly_domain::nonce::Nonce;
 use mayfly_domain::{CredentialId, EvidenceHash, LeaseId, Observation};
 use mayfly_lease::transition::Binding;
@@ -10,7 +11,7 @@ use mayfly_lease::{GenerationRecord, Job, JoinRecord, LeaseRecord, Mark, TaskRec
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (which, bytes) = input;
-    match which % 10 {
+    match which % 11 {
         0 => {
             if let Ok(it) = Observation::decode(bytes) {
                 assert_eq!(it.encode(), bytes);
@@ -58,6 +59,11 @@ fuzz_target!(|input: (u8, &[u8])| {
         8 => {
             if let Ok((Some(subject), it)) = gate::decode(bytes) {
                 assert_eq!(gate::decode(&gate::encode(&subject, &it).unwrap()), Ok((Some(subject), it)));
+            }
+        }
+        9 => {
+            if let Ok(it) = Event::decode(bytes) {
+                assert_eq!(it.encode(), bytes);
             }
         }
         _ => {

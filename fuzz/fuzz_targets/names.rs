@@ -21,8 +21,22 @@ macro_rules! come_back {
 
 fuzz_target!(|text: &str| {
     come_back!(
-        text, SpiffeId, TrustDomain, Owner, TaskId, TaskReason, ProfileName, Intent, Scope, Audience, LeaseId,
-        CredentialId, Thumbprint, Ttl, JobId, San
+        text,
+        SpiffeId,
+        TrustDomain,
+        Owner,
+        TaskId,
+        TaskReason,
+        ProfileName,
+        Intent,
+        Scope,
+        Audience,
+        LeaseId,
+        CredentialId,
+        Thumbprint,
+        Ttl,
+        JobId,
+        San
     );
     if let Ok(id) = SpiffeId::parse(text) {
         let domain = TrustDomain::parse(id.trust_domain()).unwrap();

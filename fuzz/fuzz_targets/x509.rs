@@ -25,7 +25,9 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     let domain = TrustDomain::parse("acme.internal").unwrap();
-    for chain in [v1::X509Proof::decode(bytes).map(|wire| wire.chain).unwrap_or_default(), vec![bytes.to_vec()]] {
+    for chain in
+        [v1::X509Proof::decode(bytes).map(|wire| wire.chain).unwrap_or_default(), vec![bytes.to_vec()]]
+    {
         if let Ok(verified) = danger::unproven(vec![NAMED.clone()], &chain, &domain, NOW) {
             assert_eq!(verified.issuer, NAMED.name);
             assert!(verified.holder.is_some() && verified.issued_at <= verified.expires);

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use mayfly_credential::{Usage, VerifiedToken, WorkloadCertificate, dpop};
 use mayfly_domain::{
     Audience, Binding, CredentialKind, EndReason, LeaseId, LeaseState, Reason, Refusal, UnixMillis,
 };
 use mayfly_lease::{CheckCommand, LeaseRecord, TaskState};
-use mayfly_mint::x509::verify::{Usage, WorkloadCertificate};
-use mayfly_mint::{KeyRing, VerifiedToken, dpop};
+use mayfly_mint::KeyRing;
 use rustls_pki_types::CertificateDer;
 
 use crate::broker::Broker;
@@ -104,16 +104,17 @@ impl Broker {
         keys: Arc<KeyRing>,
     ) -> Result<LeaseRecord, Refusal> {
         let now = self.clock().now();
-        let verify = |keys: &KeyRing| self.tokens().verify(keys, token, now);
+        let verify = |keys: &KeyRing| self.tokens().verify(keys.verify_keys(), token, now);
         let is_foreign = |keys: &KeyRing, refusal: &Refusal| {
-            refusal.reason == Reason::TokenSignature && !self.tokens().knows_key(keys, token)
+            refusal.reason == Reason::TokenSignature && !self.tokens().knows_key(keys.verify_keys(), token)
         };
         let (verified, keys) = self.by_newest_keys(keys, verify, is_foreign).await?;
         let VerifiedToken { audience, key, id, observation, .. } = verified;
         self.only_own(acceptor, Shown::Token(Some(&audience)))?;
         if let Some(key) = &key {
             let proof = input.dpop.as_deref().ok_or(Reason::ProofMissing)?;
-            let presented = dpop::Presented { method: &input.method, url: &input.url, token, key };
+            let presented =
+                dpop::Presented { method: &input.method, url: &input.url, token, key, nonces: None };
             dpop::verify(proof, &presented, self.replay(), now)?;
         }
         let command = CheckCommand { id: id.lease, observation: Some(observation) };

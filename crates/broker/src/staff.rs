@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use mayfly_audit::{Kind, Record};
+use mayfly_credential::spki;
 use mayfly_domain::{
     AcceptorName, Audience, CredentialId, CredentialKind, LeaseId, OperatorName, Owner, Owners, Reason,
     Refusal, SignerId, SpiffeId, Thumbprint, Ttl, UnixMillis, defaults,
@@ -219,7 +220,7 @@ impl Broker {
         record.workload = Some(grant.identity.clone());
         record.owners = Some(grant.owners.clone());
         record.credential = Some(grant.kind);
-        let key = x509::public_key(&request.spki)?.thumbprint();
+        let key = spki::public_key(&request.spki)?.thumbprint();
         record.key = Some(key);
         let id = LeaseId::from_parts(self.clock().now(), &random());
         let keys = self.keys_now();

@@ -12,7 +12,9 @@ use http::Uri;
 use hyper_util::rt::TokioIo;
 use mayfly_domain::time::{Clock as _, SystemClock};
 use mayfly_domain::{Reason, Refusal, UnixMillis, defaults};
-use rustls::client::{ResolvesClientCert, Resumption, WantsClientCert};
+#[cfg(feature = "workload")]
+use rustls::client::ResolvesClientCert;
+use rustls::client::{Resumption, WantsClientCert};
 use rustls::{ClientConfig, ConfigBuilder};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -190,6 +192,7 @@ async fn at_broker(target: &Target, config: ClientConfig) -> Result<Channel, Fai
 }
 
 /// Connects to a broker with whatever certificate the resolver has then.
+#[cfg(feature = "workload")]
 pub(crate) async fn connect_as(
     target: &Target,
     resolver: Arc<dyn ResolvesClientCert>,
@@ -295,6 +298,7 @@ fn why(e: &tonic::transport::Error) -> Unconnected {
     }
 }
 
+#[cfg(feature = "workload")]
 #[cfg(test)]
 mod tests {
     use super::*;

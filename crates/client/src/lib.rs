@@ -4,6 +4,9 @@
 //! verification off. This crate must never write a token to disk, put a secret into an error or a log, install
 //! anything process-global, or judge a credential.
 //!
+//! The feature `workload`, on by default, is what workloads and operators need. Without it this is what an acceptor
+//! needs and little more: a context, the pinned channel, the verifier of peers.
+//!
 //! # A service
 //!
 //! ```no_run
@@ -43,38 +46,59 @@ pub mod bundle;
 pub mod channel;
 pub mod context;
 pub mod env;
+#[cfg(feature = "workload")]
 pub mod evidence;
 pub mod failure;
+#[cfg(feature = "workload")]
 #[cfg(test)]
 mod fixture;
+#[cfg(feature = "workload")]
 pub mod grpc;
+#[cfg(feature = "workload")]
 pub mod guard;
+#[cfg(feature = "workload")]
 pub mod identity;
+#[cfg(feature = "workload")]
 pub mod keys;
 pub mod mtls;
+#[cfg(feature = "workload")]
 pub mod operator;
 mod pem;
 pub mod pin;
+#[cfg(feature = "workload")]
 pub mod proof;
+#[cfg(feature = "workload")]
 pub mod retry;
 pub mod serve;
+#[cfg(feature = "workload")]
 pub mod svid;
+#[cfg(feature = "workload")]
 pub mod token;
+#[cfg(feature = "workload")]
 pub mod workload;
 
 pub use acceptor::AcceptorClient;
 pub use bundle::Bundle;
 pub use context::{Context, Contexts, Target};
 pub use env::Env;
+#[cfg(feature = "workload")]
 pub use evidence::{Evidence, Source};
 pub use failure::Failure;
+#[cfg(feature = "workload")]
 pub use grpc::RotatingChannel;
+#[cfg(feature = "workload")]
 pub use guard::TaskGuard;
+#[cfg(feature = "workload")]
 pub use identity::{Event, State, X509Identity};
+#[cfg(feature = "workload")]
 pub use keys::{KeyHome, KeyScope, WorkloadKey};
 pub use mtls::Peers;
+#[cfg(feature = "workload")]
 pub use operator::OperatorClient;
 pub use pin::Pin;
+#[cfg(feature = "workload")]
 pub use svid::Svid;
+#[cfg(feature = "workload")]
 pub use token::TokenSource;
+#[cfg(feature = "workload")]
 pub use workload::WorkloadClient;

@@ -248,5 +248,6 @@ pub(crate) fn refused(e: webpki::Error) -> Error {
     Error::InvalidCertificate(why)
 }
 
+#[cfg(feature = "workload")]
 #[cfg(test)]
 mod tests;

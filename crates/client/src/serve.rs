@@ -237,5 +237,6 @@ fn builder(h2: bool) -> auto::Builder<TokioExecutor> {
     builder
 }
 
+#[cfg(feature = "workload")]
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use mayfly_credential::BadAnchor;
 use mayfly_domain::defaults::SKEW_MS;
 use mayfly_domain::{KeyAlg, Reason, Refusal, SecretBytes, TrustDomain, UnixMillis, oid};
 use rcgen::string::Ia5String;
@@ -42,6 +43,12 @@ pub enum AuthorityError {
     /// Anything else.
     #[error("certificate authority: {0}")]
     Invalid(String),
+}
+
+impl From<BadAnchor> for AuthorityError {
+    fn from(e: BadAnchor) -> Self {
+        Self::Invalid(e.to_string())
+    }
 }
 
 impl From<rcgen::Error> for AuthorityError {

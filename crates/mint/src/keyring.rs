@@ -5,24 +5,15 @@
 use std::sync::Arc;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use mayfly_domain::{PublicKey, SecretBytes, SignerId, TrustDomain};
+use mayfly_credential::{Anchors, TokenKey, TokenKeys};
+use mayfly_domain::{SecretBytes, SignerId, TrustDomain};
 use rustls_pki_types::CertificateDer;
 
-use crate::authority::AuthorityInfo;
+use crate::authority::{AuthorityError, AuthorityInfo};
 use crate::custody::Custody;
 use crate::issuing::{IssuingAuthority, Role};
 use crate::keyset::{KeySet, KeySetError, KeyState, TokenKeyInfo};
-use crate::signer::{Signer, jose_name};
-use crate::x509::verify::Anchors;
-
-/// A key that verifies tokens.
-#[derive(Debug)]
-pub(crate) struct VerifyKey {
-    pub(crate) public: PublicKey,
-    /// The one header that tokens of this key have, as base64url.
-    pub(crate) header: String,
-}
+use crate::signer::Signer;
 
 /// What verifies workloads' credentials, the same at every broker for one version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +39,7 @@ pub struct KeyRing {
     active: Arc<dyn Signer>,
     active_header: String,
     active_id: SignerId,
-    verify: Vec<VerifyKey>,
+    verify: TokenKeys,
     nonces: Vec<SecretBytes>,
     evidence: SecretBytes,
     root: CertificateDer<'static>,
@@ -79,23 +70,21 @@ impl KeyRing {
     /// # Errors
     /// [`KeySetError`] where a key or certificate of the set can't be used.
     pub fn new(set: &KeySet, custody: &Custody) -> Result<Self, KeySetError> {
-        let mut active: Option<(Arc<dyn Signer>, String)> = None;
-        let (mut verify, mut jwks) = (Vec::new(), Vec::new());
+        let mut active: Option<Arc<dyn Signer>> = None;
+        let mut verify = Vec::new();
         for key in &set.tokens {
             let signer = custody.signer(key.info.alg, &key.key)?;
-            let header = header(&*signer);
-            verify.push(VerifyKey { public: signer.public_key().clone(), header: header.clone() });
-            jwks.push(jwk(&*signer));
+            verify.push(signer.public_key().clone());
             if key.info.state == KeyState::Active {
-                active = Some((signer, header));
+                active = Some(signer);
             }
         }
-        let (active, active_header) =
-            active.ok_or_else(|| KeySetError::Malformed("no active token key".into()))?;
+        let active = active.ok_or_else(|| KeySetError::Malformed("no active token key".into()))?;
+        let verify = TokenKeys::new(verify);
+        let active_header = TokenKey::new(active.public_key().clone()).header().to_owned();
         let anchors = |role| set.authorities.iter().filter(move |a| a.role == role).map(|a| a.anchor.clone());
-        let jwks: Arc<[u8]> = format!(r#"{{"keys":[{}]}}"#, jwks.join(",")).into_bytes().into();
-        let mut known: Vec<_> =
-            verify.iter().map(|k: &VerifyKey| SignerId::from(k.public.thumbprint())).collect();
+        let jwks: Arc<[u8]> = verify.jwks().into();
+        let mut known: Vec<_> = verify.iter().map(TokenKey::signer).collect();
         for authority in &set.authorities {
             known.push(SignerId::from(authority.key.public(authority.alg)?.thumbprint()));
         }
@@ -107,7 +96,8 @@ impl KeyRing {
         }
         let (workload_anchors, system_anchors): (Vec<_>, Vec<_>) =
             (anchors(Role::Workload).collect(), anchors(Role::System).collect());
-        let verifier = Anchors::new(set.trust_domain(), &workload_anchors, &system_anchors)?;
+        let verifier = Anchors::new(set.trust_domain(), &workload_anchors, &system_anchors)
+            .map_err(AuthorityError::from)?;
         let bundle = Bundle {
             version: set.version(),
             trust_domain: set.trust_domain().clone(),
@@ -163,7 +153,8 @@ impl KeyRing {
         &self.active_header
     }
 
-    pub(crate) fn verify_keys(&self) -> &[VerifyKey] {
+    /// The keys that verify tokens, prepared and retiring ones too.
+    pub fn verify_keys(&self) -> &TokenKeys {
         &self.verify
     }
 
@@ -266,24 +257,6 @@ pub fn pem(certificate: &CertificateDer<'_>) -> String {
     }
     out.push_str("-----END CERTIFICATE-----\n");
     out
-}
-
-fn header(signer: &dyn Signer) -> String {
-    // A kid is base64url: nothing in it needs escaping.
-    let header = format!(
-        r#"{{"alg":"{}","typ":"{}","kid":"{}"}}"#,
-        jose_name(signer.alg()),
-        crate::jwt::TYP,
-        signer.kid()
-    );
-    URL_SAFE_NO_PAD.encode(header)
-}
-
-fn jwk(signer: &dyn Signer) -> String {
-    let public = signer.public_key();
-    let members = format!(r#""kid":"{}","use":"sig","alg":"{}","#, signer.kid(), jose_name(signer.alg()));
-    let key = public.canonical_jwk();
-    format!("{{{members}{}", key.strip_prefix('{').unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -4,9 +4,7 @@
 //! touch the network or a store, install a process-wide cryptographic provider, or let a private key out.
 
 pub mod authority;
-mod compact;
 pub mod custody;
-pub mod dpop;
 pub mod issuing;
 pub mod jwt;
 pub mod keyring;
@@ -20,9 +18,8 @@ pub mod x509;
 
 pub use authority::{AuthorityError, AuthorityInfo, Unfit, chain_from_pem};
 pub use custody::{Custody, KeyModule, KeyUse, ModuleKey};
-pub use dpop::{Presented, ReplayWindow};
 pub use issuing::{AuthorityKey, IssuingAuthority, Role};
-pub use jwt::{AccessToken, Minter, TokenVerifier, VerifiedToken};
+pub use jwt::{AccessToken, Minter};
 pub use keyring::{Bundle, KeyRing};
 pub use keyset::{KeySet, KeySetError, KeyState, Live, LiveLeases, TokenKeyInfo};
 pub use pkcs11::{ModuleSettings, Pkcs11Module};

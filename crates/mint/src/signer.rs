@@ -6,14 +6,6 @@ use mayfly_domain::{KeyAlg, PublicKey, Reason, Refusal, SecretBytes};
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 
-/// A key's name in JOSE headers (RFC 7518 section 3.1, RFC 8037 section 3.1).
-pub const fn jose_name(alg: KeyAlg) -> &'static str {
-    match alg {
-        KeyAlg::P256 => "ES256",
-        KeyAlg::Ed25519 => "EdDSA",
-    }
-}
-
 /// Signs with one private key.
 pub trait Signer: Send + Sync + std::fmt::Debug {
     /// The public key that verifies.

@@ -5,18 +5,17 @@
 
 mod broker;
 pub mod csr;
-pub mod extension;
 mod pointers;
 mod spki;
 mod staff;
-pub mod verify;
 mod workload;
 
+use mayfly_credential::extension;
 use mayfly_domain::defaults::SKEW_MS;
-use mayfly_domain::{SpiffeId, UnixMillis};
+use mayfly_domain::{Observation, SpiffeId, UnixMillis};
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyUsagePurpose,
-    PublicKeyData,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyUsagePurpose, PublicKeyData,
 };
 use rustls_pki_types::CertificateDer;
 
@@ -26,7 +25,6 @@ use crate::keyring::pem;
 
 pub use broker::{BrokerIdentity, ServerName, broker_id, broker_identity};
 pub use pointers::{Pointers, URL_OCTETS_MAX};
-pub use spki::{SPKI_OCTETS_MAX, public_key};
 pub use staff::staff_certificate;
 pub use workload::workload_certificate;
 
@@ -71,6 +69,11 @@ fn leaf(
     params.use_authority_key_identifier_extension = true;
     params.is_ca = IsCa::ExplicitNoCa;
     Ok(params)
+}
+
+/// Mayfly's extension as it stands in a certificate.
+fn observed(observation: &Observation) -> CustomExtension {
+    CustomExtension::from_oid_content(&extension::OID, extension::encode(observation))
 }
 
 fn sign(

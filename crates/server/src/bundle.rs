@@ -5,7 +5,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mayfly_mint::{Bundle, x509};
+use mayfly_credential::spki;
+use mayfly_mint::Bundle;
 use mayfly_proto::v1;
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -39,7 +40,7 @@ pub(crate) fn spiffe(bundle: &Bundle) -> String {
 
 fn anchor(certificate: &CertificateDer<'static>) -> Option<serde_json::Value> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let key = x509::public_key(parsed.public_key().raw).ok()?;
+    let key = spki::public_key(parsed.public_key().raw).ok()?;
     let mut jwk: serde_json::Value = serde_json::from_str(&key.canonical_jwk()).ok()?;
     let members = jwk.as_object_mut()?;
     members.insert("use".to_owned(), "x509-svid".into());

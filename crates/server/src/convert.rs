@@ -195,7 +195,7 @@ pub(crate) fn key(info: &TokenKeyInfo) -> v1::Key {
 
 /// A key's algorithm by its JOSE name.
 pub(crate) const fn algorithm(alg: KeyAlg) -> &'static str {
-    mayfly_mint::signer::jose_name(alg)
+    mayfly_credential::keys::jose_name(alg)
 }
 
 /// A place in a list as an opaque text: 25 octets in hexadecimal.

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use mayfly_credential::{Anchors, ClientCertificate};
 use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Reason, Refusal, UnixMillis};
-use mayfly_mint::x509::verify::{Anchors, ClientCertificate};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature};
 use rustls::server::NoServerSessionStorage;

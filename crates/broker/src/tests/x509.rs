@@ -1,8 +1,8 @@
 //! Certificates of workloads: minted, renewed by themselves, evidence for others, judged for acceptors.
 
 use mayfly_attest::{Evidence, MtlsCertificate};
+use mayfly_credential::Usage;
 use mayfly_domain::{JoinToken, LeaseId, Owners, Reason, Refusal, SpiffeId, Subject};
-use mayfly_mint::x509::verify::Usage;
 use mayfly_policy::Claimed;
 
 use super::site::*;

@@ -1,9 +1,12 @@
+use std::sync::Arc;
+
 use mayfly_domain::{ProfileName, SpiffeId, TrustDomain};
 use mayfly_proto::v1 as pb;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier as _;
-use rustls::{CertificateError, ClientConnection, Error, ServerConnection};
+use rustls::{CertificateError, ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection};
+use tokio::sync::watch;
 
 use super::*;
 use crate::bundle::Bundle;
@@ -11,7 +14,7 @@ use crate::evidence::Source;
 use crate::fixture::Ca;
 use crate::fixture::broker::{DOMAIN, WORKLOAD, World};
 use crate::fixture::workloads::Workloads;
-use crate::identity::Options;
+use crate::identity::{Options, X509Identity};
 use crate::keys::WorkloadKey;
 use crate::workload::CertificateAsk;
 

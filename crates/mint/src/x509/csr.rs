@@ -3,6 +3,7 @@
 //! A request is read for the names and usages that it asks for, and believed in nothing: its subject is not looked
 //! at, its key must be the one that signed the call. What it asks for beside is refused by name, never dropped.
 
+use mayfly_credential::spki::{self, public_key};
 use mayfly_domain::defaults::CSR_OCTETS_MAX;
 use mayfly_domain::san::SANS_MAX;
 use mayfly_domain::{KeyAlg, PublicKey, Reason, Refusal, San, SpiffeId, text};
@@ -12,8 +13,6 @@ use x509_parser::cri_attributes::{ParsedCriAttribute, X509CriAttribute};
 use x509_parser::extensions::{GeneralName, ParsedExtension, X509Extension};
 use x509_parser::verify::verify_signature;
 use x509_parser::x509::X509Version;
-
-use super::spki;
 
 const ECDSA_WITH_SHA256: [u64; 7] = [1, 2, 840, 10045, 4, 3, 2];
 const ED25519: [u64; 4] = [1, 3, 101, 112];
@@ -123,7 +122,7 @@ fn is_calls_key(request: &X509CertificationRequest<'_>, key: &PublicKey) -> Resu
     }
     let problem = if found.algorithm.algorithm == RSA {
         "its key is RSA; P-256 and Ed25519 are taken"
-    } else if super::public_key(found.raw).is_err() {
+    } else if public_key(found.raw).is_err() {
         "its key is neither P-256 nor Ed25519"
     } else {
         "its key is not the one that signed the call"

@@ -2,12 +2,13 @@
 //!
 //! Must never name anybody outside of the reserved paths.
 
+use mayfly_credential::spki::public_key;
 use mayfly_domain::{CredentialKind, Reason, Refusal, UnixMillis};
 use mayfly_lease::{LeaseRecord, Pending, Reserved};
 use rcgen::{ExtendedKeyUsagePurpose, SerialNumber};
 use subtle::ConstantTimeEq as _;
 
-use super::spki::{Subject, public_key};
+use super::spki::Subject;
 use super::{IssuedCertificate, leaf, sign};
 use crate::keyring::KeyRing;
 

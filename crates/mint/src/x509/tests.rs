@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use mayfly_credential::spki::public_key;
 use mayfly_domain::{CredentialId, CredentialKind, KeyAlg, PublicKey, Reason, Ttl};
 use mayfly_lease::LeaseRecord;
 use rustls_pki_types::{PrivateKeyDer, UnixTime, pem::PemObject as _};
@@ -13,6 +14,7 @@ use crate::signer::{MemorySigner, Signer as _};
 use crate::testing::{NOW, key_pair, key_set, record, ring};
 
 mod foreign;
+mod verify;
 
 fn spki(alg: KeyAlg) -> (Vec<u8>, PublicKey) {
     let (pair, key) = key_pair(alg);
@@ -28,7 +30,7 @@ fn staff(ring: &KeyRing, kind: CredentialKind, name: &str, alg: KeyAlg) -> (Issu
     (staff::issue(ring, &record, &spki, NOW).unwrap(), record)
 }
 
-fn verify(
+fn verified(
     anchor: &CertificateDer<'_>,
     chain: &[CertificateDer<'_>],
     usage: KeyUsage,
@@ -51,15 +53,15 @@ fn staff_certificates_are_for_clients_only_and_end_with_the_lease() {
             let (issued, record) = staff(&ring, kind, name, alg);
             // The system authority itself is the only anchor of the operators' verifier.
             for anchor in [ring.root(), ring.system_authority().certificate()] {
-                verify(anchor, issued.chain(), KeyUsage::client_auth(), NOW).unwrap();
-                verify(anchor, issued.chain(), KeyUsage::server_auth(), NOW).unwrap_err();
+                verified(anchor, issued.chain(), KeyUsage::client_auth(), NOW).unwrap();
+                verified(anchor, issued.chain(), KeyUsage::server_auth(), NOW).unwrap_err();
             }
-            verify(ring.workload_authority().certificate(), issued.chain(), KeyUsage::client_auth(), NOW)
+            verified(ring.workload_authority().certificate(), issued.chain(), KeyUsage::client_auth(), NOW)
                 .unwrap_err();
             let before = NOW.minus(SKEW_MS + 2_000);
-            verify(ring.root(), issued.chain(), KeyUsage::client_auth(), before).unwrap_err();
+            verified(ring.root(), issued.chain(), KeyUsage::client_auth(), before).unwrap_err();
             let after = record.expires.plus(1_000);
-            verify(ring.root(), issued.chain(), KeyUsage::client_auth(), after).unwrap_err();
+            verified(ring.root(), issued.chain(), KeyUsage::client_auth(), after).unwrap_err();
 
             let (_, leaf) = X509Certificate::from_der(&issued.chain()[0]).unwrap();
             let id = CredentialId::from_serial(leaf.raw_serial()).unwrap();
@@ -118,7 +120,7 @@ fn a_broker_serves_under_its_names() {
     let broker = broker_identity(&ring, "b-1", &names, Ttl::constant(3_600), NOW).unwrap();
     assert_eq!(broker.id.as_str(), "spiffe://acme.internal/mayfly/broker/b-1");
     for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
-        verify(ring.root(), &broker.chain, usage, NOW).unwrap();
+        verified(ring.root(), &broker.chain, usage, NOW).unwrap();
     }
     let leaf = EndEntityCert::try_from(&broker.chain[0]).unwrap();
     for name in ["mayfly.acme.internal", "::1", "127.0.0.1"] {
@@ -169,5 +171,5 @@ fn the_authorities_are_in_their_final_form() {
     // Two trust domains of one name share nothing.
     let other = crate::testing::ring();
     let (issued, _) = staff(&other, CredentialKind::Operator, "operator/alice", KeyAlg::P256);
-    verify(ring.root(), issued.chain(), KeyUsage::client_auth(), NOW).unwrap_err();
+    verified(ring.root(), issued.chain(), KeyUsage::client_auth(), NOW).unwrap_err();
 }

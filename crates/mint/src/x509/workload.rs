@@ -11,7 +11,7 @@ use subtle::ConstantTimeEq as _;
 
 use super::pointers::Pointers;
 use super::spki::Subject;
-use super::{IssuedCertificate, extension, leaf, sign};
+use super::{IssuedCertificate, leaf, observed, sign};
 use crate::authority::AuthorityError;
 use crate::keyring::KeyRing;
 
@@ -91,7 +91,7 @@ pub(super) fn issue(
     for name in &x509.names {
         params.subject_alt_names.push(general_name(name)?);
     }
-    params.custom_extensions = vec![extension::of(&record.observation)];
+    params.custom_extensions = vec![observed(&record.observation)];
     pointers.add_to(&mut params);
     Ok(sign(authority, params, &Subject(key), now, record.expires)?)
 }

@@ -2,6 +2,7 @@
 
 use mayfly_attest::{Evidence, MtlsCertificate, X509Proof};
 use mayfly_broker::{ClientCertificate, Issued, Made, MintInput, RenewInput};
+use mayfly_credential::certificate;
 use mayfly_domain::san::SANS_MAX;
 use mayfly_domain::{
     CredentialKind, Invalid, JoinToken, LeaseId, ProfileName, PublicKey, Reason, Refusal, San, Scope, Scopes,
@@ -9,7 +10,6 @@ use mayfly_domain::{
 };
 use mayfly_mint::Role;
 use mayfly_mint::x509::csr::{self, Wishes};
-use mayfly_mint::x509::verify;
 use mayfly_policy::Claimed;
 use mayfly_proto::v1;
 use mayfly_proto::v1::evidence::Kind;
@@ -28,7 +28,7 @@ const SIGNATURE_OCTETS_MAX: usize = 1024;
 /// `mtls` means.
 pub fn evidence(
     wire: Option<v1::Evidence>,
-    peer: Option<&verify::ClientCertificate>,
+    peer: Option<&certificate::ClientCertificate>,
     now: UnixMillis,
 ) -> Result<Evidence, Refusal> {
     match wire.and_then(|e| e.kind) {
@@ -55,7 +55,7 @@ pub fn evidence(
             Ok(Evidence::X509(X509Proof { chain: proof.chain, scheme, signature: proof.signature }))
         }
         Some(Kind::Mtls(v1::MtlsCertificate {})) => match peer {
-            Some(verify::ClientCertificate::Workload(shown)) if shown.expires > now => {
+            Some(certificate::ClientCertificate::Workload(shown)) if shown.expires > now => {
                 Ok(Evidence::Mtls(Box::new(MtlsCertificate {
                     id: shown.id.clone(),
                     credential: shown.credential,
@@ -65,8 +65,8 @@ pub fn evidence(
                 })))
             }
             // The connection was made before it expired.
-            Some(verify::ClientCertificate::Workload(_)) => Err(Reason::EvidenceExpired.into()),
-            Some(verify::ClientCertificate::System(_)) => {
+            Some(certificate::ClientCertificate::Workload(_)) => Err(Reason::EvidenceExpired.into()),
+            Some(certificate::ClientCertificate::System(_)) => {
                 Err(Refusal::new(Reason::CertificateNotAllowed, "it is no workload's certificate"))
             }
             None => {
@@ -147,16 +147,16 @@ fn names(wire: &v1::MintRequest, csr: Option<&Wishes>) -> Result<Vec<San>, Refus
 }
 
 /// A verified client certificate, as the broker asks for it. A broker's has no lease and is nobody's here.
-pub fn certificate(peer: &verify::ClientCertificate) -> Option<ClientCertificate> {
+pub fn certificate(peer: &certificate::ClientCertificate) -> Option<ClientCertificate> {
     Some(match peer {
-        verify::ClientCertificate::System(shown) => ClientCertificate {
+        certificate::ClientCertificate::System(shown) => ClientCertificate {
             role: Role::System,
             id: shown.id.clone(),
             credential: shown.credential()?,
             key: shown.key,
             signer: shown.signer,
         },
-        verify::ClientCertificate::Workload(shown) => ClientCertificate {
+        certificate::ClientCertificate::Workload(shown) => ClientCertificate {
             role: Role::Workload,
             id: shown.id.clone(),
             credential: shown.credential,

@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use mayfly_credential::ClientCertificate;
 use mayfly_domain::{SpiffeId, UnixMillis};
-use mayfly_mint::x509::verify::ClientCertificate;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 

@@ -11,8 +11,8 @@ mod workload;
 use std::sync::Arc;
 
 use mayfly_broker::{Broker, Call, ClientCertificate, RequestId};
+use mayfly_credential::certificate;
 use mayfly_domain::Refusal;
-use mayfly_mint::x509::verify;
 use tonic::{Request, Response, Status};
 
 pub use acceptor::Acceptors;
@@ -30,7 +30,7 @@ struct Context {
     call: Call,
     certificate: Option<ClientCertificate>,
     /// The same as the transport verified it.
-    peer: Option<Arc<verify::ClientCertificate>>,
+    peer: Option<Arc<certificate::ClientCertificate>>,
 }
 
 fn context<T>(broker: &Broker, request: &Request<T>) -> Context {

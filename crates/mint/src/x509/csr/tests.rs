@@ -237,12 +237,12 @@ fn openssls_requests_are_read() {
     let names = ["-addext", "subjectAltName=DNS:a.svc,IP:10.0.0.1,URI:spiffe://acme.internal/a"];
     for newkey in [&p256[..], &ed25519] {
         let (der, spki) = make(newkey, &names);
-        let wishes = read(&der, &super::super::public_key(&spki).unwrap()).unwrap();
+        let wishes = read(&der, &public_key(&spki).unwrap()).unwrap();
         assert_eq!(wishes.names.len(), 2);
         assert_eq!(wishes.id.unwrap().as_str(), "spiffe://acme.internal/a");
     }
     let (der, spki) = make(&p256, &["-addext", "basicConstraints=critical,CA:TRUE"]);
-    let key = super::super::public_key(&spki).unwrap();
+    let key = public_key(&spki).unwrap();
     assert!(facts(&read(&der, &key).unwrap_err()).contains("CA:TRUE"));
     for (newkey, problem) in [
         (&["-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"][..], "RSA"),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use mayfly_credential::spki::der;
 use mayfly_domain::time::{Clock as _, SystemClock};
 use mayfly_domain::{
     CredentialKind, DimKey, Fence, Generation, GenerationId, KeyAlg, LeaseId, Observation, Pair, SpiffeId,
@@ -11,13 +12,13 @@ use mayfly_domain::{
 use rustls_pki_types::CertificateDer;
 use webpki::KeyUsage;
 
-use super::verify;
+use super::verified;
 use crate::custody::Custody;
 use crate::issuing::Role;
 use crate::keyring::{KeyRing, pem};
 use crate::keyset::KeySet;
 use crate::testing::{domain, key_pair, record, x509_record};
-use crate::x509::{Pointers, ServerName, broker_identity, spki, staff, workload};
+use crate::x509::{Pointers, ServerName, broker_identity, staff, workload};
 
 /// What a certificate is good for.
 struct Issued {
@@ -67,7 +68,7 @@ impl Site {
         record.body.workload = SpiffeId::parse(&format!("spiffe://acme.internal/mayfly/{name}")).unwrap();
         record.body.key = key.thumbprint();
         record.expires = self.now.plus(3_600_000).floor_secs();
-        let issued = staff::issue(&self.ring, &record, &spki::der(&key), self.now).unwrap();
+        let issued = staff::issue(&self.ring, &record, &der(&key), self.now).unwrap();
         let chain = issued.chain().to_vec();
         Issued { what: format!("{name}, {alg:?}"), role: Role::System, chain, client: true, server: false }
     }
@@ -157,7 +158,7 @@ fn openssl_gnutls_and_webpki_accept_every_certificate_by_root_and_by_anchor_alon
                     "sslclient" => KeyUsage::client_auth(),
                     _ => KeyUsage::server_auth(),
                 };
-                let accepted = verify(certificate, &issued.chain, usage, site.now);
+                let accepted = verified(certificate, &issued.chain, usage, site.now);
                 assert_eq!(accepted.is_ok(), good, "webpki: {what}: {accepted:?}");
             }
         }

@@ -1,5 +1,7 @@
+use mayfly_credential::extension;
 use mayfly_domain::defaults::SKEW_MS;
 use mayfly_domain::{CredentialId, KeyAlg, LeaseId, SignerId, SpiffeId};
+use x509_parser::asn1_rs::Oid;
 use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -76,7 +78,8 @@ fn a_certificate_is_what_its_lease_says() {
     let plain = issue(&ring, &record, &key, &Pointers::default(), NOW).unwrap();
     let (_, plain) = X509Certificate::from_der(&plain.chain()[0]).unwrap();
     assert_eq!(leaf.extensions().len(), plain.extensions().len() + 2);
-    let own = plain.extensions().iter().filter(|e| extension::is(&e.oid)).collect::<Vec<_>>();
+    let ours = Oid::from(&extension::OID).unwrap();
+    let own = plain.extensions().iter().filter(|e| e.oid == ours).collect::<Vec<_>>();
     assert!(own.len() == 1 && !own[0].critical);
     assert_eq!(extension::decode(own[0].value).unwrap(), record.observation);
 }

@@ -14,8 +14,8 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use mayfly_credential::{Anchors, ClientCertificate};
 use mayfly_domain::{SystemClock, TrustDomain};
-use mayfly_mint::x509::verify::{Anchors, ClientCertificate};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
     SerialNumber,

@@ -1,12 +1,18 @@
-use mayfly_domain::{CredentialKind, KeyAlg, PublicKey, Ttl};
+//! What is issued here, read as `credential` reads it.
+
+use mayfly_credential::spki::der;
+use mayfly_credential::{Anchors, ClientCertificate, Usage, WorkloadCertificate, extension};
+use mayfly_domain::{CredentialKind, KeyAlg, PublicKey, Reason, Refusal, SpiffeId, TrustDomain, Ttl};
 use mayfly_lease::LeaseRecord;
 use rcgen::{CertificateParams, CustomExtension, ExtendedKeyUsagePurpose, SerialNumber};
+use rustls_pki_types::CertificateDer;
 
-use super::*;
 use crate::authority::{set_validity, uri};
+use crate::issuing::Role;
+use crate::keyring::KeyRing;
 use crate::testing::{NOW, domain, key_pair, record, ring, x509_record};
-use crate::x509::spki::{Subject, der};
-use crate::x509::{Pointers, broker_identity, leaf, sign, staff, workload};
+use crate::x509::spki::Subject;
+use crate::x509::{Pointers, broker_identity, leaf, observed, sign, staff, workload};
 
 fn workload_chain(ring: &KeyRing, record: &LeaseRecord, key: &PublicKey) -> Vec<CertificateDer<'static>> {
     workload::issue(ring, record, key, &Pointers::default(), NOW).unwrap().chain().to_vec()
@@ -29,7 +35,7 @@ fn why<T: std::fmt::Debug>(result: Result<T, Refusal>) -> (Reason, String) {
 #[test]
 fn a_workloads_certificate_says_who_and_by_which_authority() {
     let ring = ring();
-    let anchors = Anchors::of(&ring).unwrap();
+    let anchors = Anchors::clone(ring.verifier());
     for alg in [KeyAlg::P256, KeyAlg::Ed25519] {
         let (_, key) = key_pair(alg);
         let record = x509_record(&ring, &key);
@@ -65,7 +71,7 @@ fn a_workloads_certificate_says_who_and_by_which_authority() {
 #[test]
 fn each_usage_is_asked_for() {
     let ring = ring();
-    let anchors = Anchors::of(&ring).unwrap();
+    let anchors = Anchors::clone(ring.verifier());
     let (_, key) = key_pair(KeyAlg::P256);
     for (client, server) in [(true, false), (false, true)] {
         let mut record = x509_record(&ring, &key);
@@ -80,7 +86,7 @@ fn each_usage_is_asked_for() {
 #[test]
 fn the_authority_of_the_kind_is_the_only_anchor() {
     let ring = ring();
-    let anchors = Anchors::of(&ring).unwrap();
+    let anchors = Anchors::clone(ring.verifier());
     let (_, key) = key_pair(KeyAlg::P256);
     let workload = workload_chain(&ring, &x509_record(&ring, &key), &key);
     let operator = operator_chain(&ring);
@@ -105,7 +111,7 @@ fn the_authority_of_the_kind_is_the_only_anchor() {
     assert!(rooted.workload_chain(&workload, Usage::Client, NOW).is_err());
 
     // Another deployment of the same name, and another trust domain with the same keys.
-    let twin = Anchors::of(&crate::testing::ring()).unwrap();
+    let twin = Anchors::clone(crate::testing::ring().verifier());
     assert!(twin.workload_chain(&workload, Usage::Client, NOW).is_err());
     assert!(twin.client_chain(&operator, NOW).is_err());
     let elsewhere = TrustDomain::parse("staging.acme.internal").unwrap();
@@ -121,14 +127,14 @@ type Change<'a> = &'a dyn Fn(&mut CertificateParams);
 #[test]
 fn a_forged_leaf_of_the_right_authority_is_refused() {
     let ring = ring();
-    let anchors = Anchors::of(&ring).unwrap();
+    let anchors = Anchors::clone(ring.verifier());
     let (_, key) = key_pair(KeyAlg::P256);
     let record = x509_record(&ring, &key);
     let forge = |change: &dyn Fn(&mut CertificateParams), at: &dyn Fn(&KeyRing) -> bool| {
         let id = SpiffeId::parse("spiffe://acme.internal/ci/payments/deploy").unwrap();
         let mut params = leaf(&id, "x", vec![ExtendedKeyUsagePurpose::ClientAuth]).unwrap();
         params.serial_number = Some(SerialNumber::from_slice(&record.credential().serial()));
-        params.custom_extensions = vec![extension::of(&record.observation)];
+        params.custom_extensions = vec![observed(&record.observation)];
         change(&mut params);
         let system = at(&ring);
         let authority = if system { ring.system_authority() } else { ring.workload_authority() };
@@ -152,7 +158,7 @@ fn a_forged_leaf_of_the_right_authority_is_refused() {
         ("this end of a connection", &|p| p.extended_key_usages.clear()),
         ("not in it once", &|p| p.custom_extensions.clear()),
         ("not in it once", &|p| {
-            let twice = extension::of(&record.observation);
+            let twice = observed(&record.observation);
             p.custom_extensions.push(twice);
         }),
         ("malformed", &|p| {
@@ -183,7 +189,7 @@ fn authorities_of_one_name_are_told_apart_by_their_keys() {
     };
     let (first, second) = (read(&old, &anchors).unwrap(), read(&new, &anchors).unwrap());
     assert_ne!(first, second);
-    assert_eq!(read(&old, &Anchors::of(&old).unwrap()).unwrap(), first);
+    assert_eq!(read(&old, old.verifier()).unwrap(), first);
     // A withdrawn authority's leaves are nobody's.
     let left = Anchors::new(&domain(), &both[1..], &[]).unwrap();
     assert!(read(&old, &left).is_err());

@@ -12,7 +12,6 @@
 
 use mayfly_domain::Observation;
 use mayfly_domain::codec::Malformed;
-use rcgen::CustomExtension;
 use x509_parser::asn1_rs::{Any, FromDer as _, Oid, Tag};
 
 /// The extension's object identifier; its arcs are small, since some readers take no larger ones.
@@ -25,12 +24,8 @@ const WHAT: &str = "Mayfly extension";
 
 /// Writes the extension's value.
 pub fn encode(observation: &Observation) -> Vec<u8> {
-    yasna::construct_der(|writer| {
-        writer.write_sequence(|writer| {
-            writer.next().write_u8(VERSION);
-            writer.next().write_bytes(&observation.encode());
-        });
-    })
+    let octets = tlv(0x04, &observation.encode());
+    tlv(0x30, &[&[0x02, 1, VERSION], octets.as_slice()].concat())
 }
 
 /// Reads the extension's value.
@@ -56,13 +51,23 @@ pub fn decode(der: &[u8]) -> Result<Observation, Malformed> {
     Ok(observation)
 }
 
-/// The extension as it stands in a certificate.
-pub(super) fn of(observation: &Observation) -> CustomExtension {
-    CustomExtension::from_oid_content(&OID, encode(observation))
+/// Tag, length and value in DER (X.690 section 10.1): the shortest length.
+fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
+    let length = value.len().to_be_bytes();
+    let zeros = length.iter().take_while(|octet| **octet == 0).count();
+    let length = length.get(zeros..).unwrap_or_default();
+    let mut out = Vec::with_capacity(2 + length.len() + value.len());
+    out.push(tag);
+    if value.len() >= 0x80 {
+        out.push(0x80 | u8::try_from(length.len()).unwrap_or_default());
+    }
+    out.extend_from_slice(if value.is_empty() { &[0] } else { length });
+    out.extend_from_slice(value);
+    out
 }
 
 /// Whether an extension is this one.
-pub(super) fn is(oid: &Oid<'_>) -> bool {
+pub(crate) fn is(oid: &Oid<'_>) -> bool {
     oid.iter().is_some_and(|arcs| arcs.eq(OID))
 }
 
@@ -145,9 +150,7 @@ mod tests {
         ] {
             assert!(with(change).is_err(), "{what}");
         }
-        let oid: Vec<u8> =
-            yasna::construct_der(|w| w.write_oid(&yasna::models::ObjectIdentifier::from_slice(&OID)));
-        assert!(is(&Oid::from_der(&oid).unwrap().1));
+        assert!(is(&Oid::from(&OID).unwrap()));
         assert!(!is(&x509_parser::asn1_rs::oid!(2.25.1946157832)));
         assert!(!is(&x509_parser::asn1_rs::oid!(2.25.1946157831.1)));
     }

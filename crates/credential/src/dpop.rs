@@ -1,4 +1,4 @@
-//! DPoP proofs (RFC 9449), verified for an online check.
+//! DPoP proofs (RFC 9449), verified where a credential is checked.
 //!
 //! Must never accept a proof twice while it counts, accept a private key, or say to the caller which part of a
 //! proof was wrong. Proofs are made by the `client` crate.
@@ -11,9 +11,12 @@ use subtle::ConstantTimeEq as _;
 use url::Url;
 
 use crate::compact::{Compact, decode};
+use crate::keys;
 
+mod nonce;
 mod replay;
 
+pub use nonce::Nonces;
 pub use replay::ReplayWindow;
 
 /// The longest proof that is looked at, in octets.
@@ -33,6 +36,8 @@ pub struct Presented<'a> {
     pub token: &'a str,
     /// The key that the token is bound to: its `cnf.jkt`.
     pub key: &'a Thumbprint,
+    /// Whose nonce the proof must carry (section 9); none: it need carry none.
+    pub nonces: Option<&'a Nonces>,
 }
 
 fn present<'de, D: serde::Deserializer<'de>>(d: D) -> Result<bool, D::Error> {
@@ -69,19 +74,7 @@ impl Jwk {
         if self.d || self.p || self.q || self.dp || self.dq || self.qi || self.oth || self.k {
             return Err("the proof's header holds a private or symmetric key");
         }
-        let octets = |text: &str| decode(text).filter(|o| o.len() == 32);
-        match (self.kty.as_str(), self.crv.as_str(), &self.y) {
-            ("EC", "P-256", Some(y)) => {
-                let (x, y) = octets(&self.x).zip(octets(y)).ok_or("a coordinate is not 32 octets")?;
-                let point: Vec<u8> = std::iter::once(4).chain(x).chain(y).collect();
-                PublicKey::new(KeyAlg::P256, &point).map_err(|_| "the key is not of its form")
-            }
-            ("OKP", "Ed25519", None) => {
-                let x = octets(&self.x).ok_or("the key is not 32 octets")?;
-                PublicKey::new(KeyAlg::Ed25519, &x).map_err(|_| "the key is not of its form")
-            }
-            _ => Err("the key is neither P-256 nor Ed25519"),
-        }
+        keys::public_key(&self.kty, &self.crv, &self.x, self.y.as_deref())
     }
 }
 
@@ -102,6 +95,8 @@ struct Claims {
     htu: String,
     iat: u64,
     ath: String,
+    #[serde(default)]
+    nonce: Option<String>,
 }
 
 /// Verifies that `proof` was made by the token's key, now, for this token, method and URL, and was not used before.
@@ -109,7 +104,8 @@ struct Claims {
 /// The life of a proof is 60 seconds from its `iat`; an `iat` of at most the skew ahead is accepted.
 ///
 /// # Errors
-/// [`Reason::ProofInvalid`], [`Reason::ProofReplayed`], or [`Reason::Overloaded`] where the window is full.
+/// [`Reason::ProofInvalid`], [`Reason::ProofNonce`], [`Reason::ProofReplayed`], or [`Reason::Overloaded`] where the
+/// window is full.
 pub fn verify(
     proof: &str,
     request: &Presented<'_>,
@@ -164,6 +160,9 @@ pub fn verify(
     }
     if now >= expires {
         return Err(no("made more than 60 seconds ago"));
+    }
+    if let Some(nonces) = request.nonces {
+        nonces.demand(claims.nonce.as_deref(), now)?;
     }
     window.remember(request.key, &claims.jti, expires, now)
 }

@@ -13,10 +13,8 @@ use webpki::{EndEntityCert, Error, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{extension, public_key};
-use crate::authority::AuthorityError;
-use crate::issuing::Role;
-use crate::keyring::KeyRing;
+use crate::extension;
+use crate::spki::public_key;
 
 /// The algorithms of authorities' keys.
 const ALGORITHMS: [&dyn SignatureVerificationAlgorithm; 2] =
@@ -79,6 +77,11 @@ pub enum ClientCertificate {
     System(Box<SystemCertificate>),
 }
 
+/// An authority that can't be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("can't be an anchor: {0}")]
+pub struct BadAnchor(String);
+
 /// The authorities that are trusted for one role.
 #[derive(Debug, Clone, Default)]
 struct Trusted {
@@ -87,8 +90,8 @@ struct Trusted {
 }
 
 impl Trusted {
-    fn new(certificates: &[CertificateDer<'static>]) -> Result<Self, AuthorityError> {
-        let bad = |e: &dyn std::fmt::Display| AuthorityError::Invalid(format!("can't be an anchor: {e}"));
+    fn new(certificates: &[CertificateDer<'static>]) -> Result<Self, BadAnchor> {
+        let bad = |e: &dyn std::fmt::Display| BadAnchor(e.to_string());
         let mut all = Self::default();
         for certificate in certificates {
             let anchor = anchor_from_trusted_cert(certificate).map_err(|e| bad(&e))?;
@@ -126,12 +129,12 @@ impl Anchors {
     /// Trusts the given authorities, each by its own certificate or by its anchor.
     ///
     /// # Errors
-    /// [`AuthorityError`] for one that is no certificate, or whose key is neither P-256 nor Ed25519.
+    /// [`BadAnchor`] for one that is no certificate, or whose key is neither P-256 nor Ed25519.
     pub fn new(
         trust_domain: &TrustDomain,
         workload: &[CertificateDer<'static>],
         system: &[CertificateDer<'static>],
-    ) -> Result<Self, AuthorityError> {
+    ) -> Result<Self, BadAnchor> {
         Ok(Self {
             trust_domain: trust_domain.clone(),
             workload: Trusted::new(workload)?,
@@ -139,12 +142,9 @@ impl Anchors {
         })
     }
 
-    /// Trusts the authorities of a key ring.
-    ///
-    /// # Errors
-    /// As [`Anchors::new`].
-    pub fn of(ring: &KeyRing) -> Result<Self, AuthorityError> {
-        Self::new(ring.trust_domain(), ring.anchors(Role::Workload), ring.anchors(Role::System))
+    /// Whether what this authority issued to workloads still counts.
+    pub fn knows_workload(&self, signer: &SignerId) -> bool {
+        self.workload.signers.contains(signer)
     }
 
     /// Every authority, for a server's hint to its clients.
@@ -278,7 +278,16 @@ impl Anchors {
     }
 }
 
-/// A certificate whose chain was verified.
+/// The thumbprint of a certificate's key, whoever issued it: what a TLS client has proven in its handshake.
+///
+/// # Errors
+/// [`Reason::EvidenceMalformed`] where it is no certificate, [`Reason::CertificateNotAllowed`] where its key is neither
+/// P-256 nor Ed25519.
+pub fn key_of(leaf: &CertificateDer<'_>) -> Result<Thumbprint, Refusal> {
+    Read::of(leaf)?.key()
+}
+
+/// A certificate that was read.
 struct Read<'a>(X509Certificate<'a>);
 
 impl<'a> Read<'a> {
@@ -331,6 +340,3 @@ fn refused(error: Error) -> Refusal {
     };
     Refusal::new(reason, format!("the certificate's chain: {error}"))
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,19 +4,20 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::signer::{MemorySigner, Signer, jose_name};
+use crate::keys::jose_name;
+use crate::testing::Key;
 
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const URL: &str = "https://api.acme.internal/deploy?dry=1";
 const TOKEN: &str = "header.claims.signature";
 
-fn signer(alg: KeyAlg) -> MemorySigner {
-    MemorySigner::from_pkcs8(alg, &MemorySigner::generate_pkcs8(alg).unwrap()).unwrap()
+fn signer(alg: KeyAlg) -> Key {
+    Key::new(alg)
 }
 
-fn header(signer: &MemorySigner) -> Value {
-    let jwk: Value = serde_json::from_str(&signer.public_key().canonical_jwk()).unwrap();
-    json!({"typ": "dpop+jwt", "alg": jose_name(signer.alg()), "jwk": jwk})
+fn header(signer: &Key) -> Value {
+    let jwk: Value = serde_json::from_str(&signer.public().canonical_jwk()).unwrap();
+    json!({"typ": "dpop+jwt", "alg": jose_name(signer.public().alg()), "jwk": jwk})
 }
 
 fn claims(jti: &str) -> Value {
@@ -24,16 +25,53 @@ fn claims(jti: &str) -> Value {
     json!({"jti": jti, "htm": "POST", "htu": "https://api.acme.internal/deploy", "iat": NOW.secs(), "ath": ath})
 }
 
-fn signed(signer: &MemorySigner, header: &str, claims: &str) -> String {
-    let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
-    let signature = URL_SAFE_NO_PAD.encode(signer.sign(input.as_bytes()).unwrap());
-    format!("{input}.{signature}")
+fn signed(signer: &Key, header: &str, claims: &str) -> String {
+    signer.signed(header, claims)
 }
 
-fn judge(signer: &MemorySigner, proof: &str, window: &ReplayWindow, now: UnixMillis) -> Result<(), Reason> {
-    let key = signer.public_key().thumbprint();
-    let request = Presented { method: "POST", url: URL, token: TOKEN, key: &key };
+fn judge(signer: &Key, proof: &str, window: &ReplayWindow, now: UnixMillis) -> Result<(), Reason> {
+    demanding(signer, proof, window, now, None)
+}
+
+fn demanding(
+    signer: &Key,
+    proof: &str,
+    window: &ReplayWindow,
+    now: UnixMillis,
+    nonces: Option<&Nonces>,
+) -> Result<(), Reason> {
+    let key = signer.public().thumbprint();
+    let request = Presented { method: "POST", url: URL, token: TOKEN, key: &key, nonces };
     verify(proof, &request, window, now).map_err(|r| r.reason)
+}
+
+#[test]
+fn a_demanded_nonce_must_be_there_and_not_be_stale() {
+    let (signer, window) = (signer(KeyAlg::P256), ReplayWindow::default());
+    let (nonces, other) = (Nonces::new(10_000).unwrap(), Nonces::new(10_000).unwrap());
+    let with = |jti: &str, nonce: Option<Value>| {
+        let mut claims = claims(jti);
+        if let Some(nonce) = nonce {
+            claims.as_object_mut().unwrap().insert("nonce".into(), nonce);
+        }
+        signed(&signer, &header(&signer).to_string(), &claims.to_string())
+    };
+    let judge = |proof: &str, now| demanding(&signer, proof, &window, now, Some(&nonces));
+    let stale = nonces.give(NOW.minus(20_000));
+    for bad in [None, Some(json!(stale)), Some(json!(other.give(NOW))), Some(json!("")), Some(Value::Null)] {
+        assert_eq!(judge(&with("a", bad.clone()), NOW), Err(Reason::ProofNonce), "{bad:?}");
+    }
+    assert_eq!(judge(&with("a", Some(json!(7))), NOW), Err(Reason::ProofInvalid));
+    assert!(window.is_empty(), "a refused proof took room");
+    let good = with("a", Some(json!(nonces.give(NOW))));
+    assert_eq!(judge(&good, NOW), Ok(()));
+    assert_eq!(judge(&good, NOW), Err(Reason::ProofReplayed));
+    for (proof, expected) in [(&good, Ok(())), (&with("c", None), Err(Reason::ProofNonce))] {
+        assert_eq!(nonces.demand_in(proof, NOW).map_err(|r| r.reason), expected);
+    }
+    assert_eq!(nonces.demand_in("a.b.c", NOW).map_err(|r| r.reason), Err(Reason::ProofInvalid));
+    // Where none is demanded, one that is there does not matter.
+    assert_eq!(demanding(&signer, &with("b", Some(json!(stale))), &window, NOW, None), Ok(()));
 }
 
 #[test]
