@@ -162,6 +162,7 @@ reasons! {
     KeyInUse "KEY_IN_USE" FailedPrecondition Rules false 3 "what the key or CA signed may still be in use" "wait for the time that the answer gives, or say --force: what it signed is refused then";
     CaInvalid "CA_INVALID" InvalidArgument Caller false 2 "the CA certificate can't be used" "have the parent CA issue it again from `mayfly ca csr`, as the message says";
     HandleInvalid "COMPLETION_HANDLE_INVALID" Unauthenticated Caller false 3 "the completion handle is not one of this trust domain, or its task is long over" "use the handle that `mayfly task start` wrote";
+    CredentialMissing "CREDENTIAL_MISSING" Unauthenticated Caller false 3 "the request shows no credential" "send an access token with its proof, or connect with a workload's certificate";
     CertificateRequired "CERTIFICATE_REQUIRED" Unauthenticated Caller false 3 "the call needs a client certificate of an operator or an acceptor" "select a context with a certificate, or get one: mayfly operator issue";
     CertificateNotAllowed "CERTIFICATE_NOT_ALLOWED" PermissionDenied Rules false 3 "the client certificate is of a kind, name or lease that this call does not accept" "choose a context of the right kind, or get a new certificate: mayfly operator issue, mayfly acceptor issue";
     NotFound "NOT_FOUND" NotFound Caller false 4 "there is nothing of this name" "check the name; `--force` acts on a name that nothing knows";

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use mayfly_domain::{ProfileName, SpiffeId, TrustDomain};
 use mayfly_proto::v1 as pb;
+use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::ClientCertVerifier as _;
@@ -131,6 +132,32 @@ async fn each_handshake_is_a_whole_one_and_shows_the_newest_certificate() {
         assert_eq!(kind, Some(rustls::HandshakeKind::Full));
         identity.renew_now();
         events.recv().await.unwrap();
+    }
+}
+
+/// With a store of sessions, and whatever a peer gives put into it.
+#[tokio::test]
+async fn neither_end_resumes_a_session_with_a_peer_that_would() {
+    let world = World::new().await;
+    let ask = CertificateAsk::new(ProfileName::parse("x509-api").unwrap());
+    let source = Source::File(world.token.clone());
+    let identity = X509Identity::start(&world.target, source, Options::new(ask)).await.unwrap();
+    let ours = (identity.client_config(ours()).unwrap(), identity.server_config(ours()).unwrap());
+    let mut eager = ours.clone();
+    eager.0.resumption = Resumption::in_memory_sessions(16);
+    eager.0.enable_early_data = true;
+    eager.1.session_storage = rustls::server::ServerSessionMemoryCache::new(16);
+    eager.1.send_tls13_tickets = 4;
+    eager.1.max_early_data_size = 1_024;
+    for (client, server, second) in [
+        (&ours.0, &eager.1, rustls::HandshakeKind::Full),
+        (&eager.0, &ours.1, rustls::HandshakeKind::Full),
+        // So that it is no wonder.
+        (&eager.0, &eager.1, rustls::HandshakeKind::Resumed),
+    ] {
+        let (client, server) = (Arc::new(client.clone()), Arc::new(server.clone()));
+        assert_eq!(handshake(&client, &server).1, Some(rustls::HandshakeKind::Full));
+        assert_eq!(handshake(&client, &server).1, Some(second));
     }
 }
 
