@@ -70,6 +70,14 @@ impl Stored {
     }
 }
 
+/// Sees records as they are kept. It must not wait, and nothing depends on what it does.
+pub trait Observer: Send + Sync {
+    /// Whether it wants the next one.
+    fn wants(&self) -> bool;
+    /// A record that is durable or deferred: what it is about was decided and is in force.
+    fn recorded(&self, record: Record);
+}
+
 /// The audit record. Clones share one writer.
 #[derive(Clone)]
 pub struct Audit {
@@ -77,6 +85,7 @@ pub struct Audit {
     room: Arc<Semaphore>,
     shared: Arc<Shared>,
     clock: SharedClock,
+    observer: Option<Arc<dyn Observer>>,
 }
 
 impl std::fmt::Debug for Audit {
@@ -119,7 +128,14 @@ impl Audit {
             .spawn(move || writer.run(&messages))
             .map_err(AuditError::Thread)?;
         let room = Arc::new(Semaphore::new(queue.clamp(1, Semaphore::MAX_PERMITS)));
-        Ok(Self { inbox, room, shared, clock })
+        Ok(Self { inbox, room, shared, clock, observer: None })
+    }
+
+    /// The same record with somebody who sees what is recorded from now on by this handle and its clones.
+    #[must_use]
+    pub fn observed(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = Some(observer);
+        self
     }
 
     /// Records a decision; returns when it is durable.
@@ -132,12 +148,16 @@ impl Audit {
             Shared::add(&self.shared.failed, 1);
             return Err(unavailable("too many records wait to be written"));
         };
+        let seen = self.seen(&record);
         let members = self.members(record)?;
         let (answer, answered) = oneshot::channel();
         let item = Item { members, waiter: Waiter::Strict(answer, permit) };
         self.inbox.send(Message::Record(item)).map_err(|_| unavailable("the audit record is closed"))?;
         match answered.await {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                self.tell(seen);
+                Ok(())
+            }
             Ok(false) => Err(unavailable("the audit file can't be written")),
             Err(_) => Err(unavailable("the audit record was closed")),
         }
@@ -146,6 +166,13 @@ impl Audit {
     /// Records what must not be refused: a revocation, a block, a completion. Never full, never an error; at the
     /// latest after two seconds it is deferred.
     pub async fn record_or_defer(&self, record: Record) -> Stored {
+        let seen = self.seen(&record);
+        let stored = self.defer(record).await;
+        self.tell(seen);
+        stored
+    }
+
+    async fn defer(&self, record: Record) -> Stored {
         let Ok(members) = self.members(record) else {
             return self.lost("an audit record could not be written as JSON");
         };
@@ -159,6 +186,20 @@ impl Audit {
             Ok(Err(_)) => self.lost("the audit writer ended"),
             // It waits in the writer's queue: a disk that hangs must not hold up a revocation.
             Err(_) => Stored::Deferred,
+        }
+    }
+
+    /// The record as an observer gets it; none where nobody wants it.
+    fn seen(&self, record: &Record) -> Option<Record> {
+        self.observer.as_ref().filter(|observer| observer.wants())?;
+        let mut seen = record.clone();
+        seen.time_ms.get_or_insert_with(|| self.clock.now());
+        Some(seen)
+    }
+
+    fn tell(&self, seen: Option<Record>) {
+        if let (Some(observer), Some(record)) = (&self.observer, seen) {
+            observer.recorded(record);
         }
     }
 

@@ -23,6 +23,6 @@ pub use chain::{Head, LINE_OCTETS_MAX};
 pub use counters::Counters;
 pub use error::AuditError;
 pub use evidence::EvidenceKey;
-pub use handle::{Audit, AuditConfig, Stored, SyncMode};
+pub use handle::{Audit, AuditConfig, Observer, Stored, SyncMode};
 pub use record::{Kind, Outcome, Record};
 pub use verify::{Break, Summary, verify};

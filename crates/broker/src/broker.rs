@@ -12,12 +12,13 @@ use mayfly_audit::Audit;
 use mayfly_credential::{ReplayWindow, TokenVerifier};
 use mayfly_domain::time::{SharedBootClock, SharedClock};
 use mayfly_domain::{AcceptorName, Reason, Refusal, SecretBytes, Ttl, UnixMillis};
+use mayfly_lease::barrier::StoreClock;
 use mayfly_lease::proof::MintLimits;
 use mayfly_lease::{Leases, StoreError, Survey};
 use mayfly_mint::{Custody, KeyRing, KeySet, Minter, Seal};
 use mayfly_policy::Engine;
-use parking_lot::RwLock;
-use tokio::sync::{Mutex, Notify, watch};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 
 use crate::copy::SealedCopy;
 use crate::handle::{self, Handles};
@@ -29,6 +30,7 @@ use crate::staff::AcceptorEntry;
 use crate::standing::Standing;
 use crate::unattested::Unattested;
 use crate::usage::Usage;
+use crate::watch::Bus;
 use crate::workers::Revocations;
 
 /// The label under which the local socket's proof key is derived from the seal.
@@ -83,7 +85,7 @@ pub struct Broker {
     running: ArcSwap<Running>,
     reload_errors: ArcSwap<Vec<String>>,
     seal: Seal,
-    copy: Mutex<SealedCopy>,
+    copy: AsyncMutex<SealedCopy>,
     keys: KeysInForce,
     handles: Handles,
     custody: Custody,
@@ -95,6 +97,8 @@ pub struct Broker {
     repeats: Unattested,
     acceptors: RecentAcceptors,
     usage: Usage,
+    store_clock: Mutex<StoreClock>,
+    bus: Arc<Bus>,
     audit: Audit,
     meter: Arc<dyn Meter>,
     standing: watch::Sender<Standing>,
@@ -124,6 +128,7 @@ impl Broker {
         parts.verifier.set_nonce_keys(nonce_keys(&ring)?);
         let handles = parts.seal.derive(handle::LABEL).map_err(internal)?;
         let started = parts.clock.now();
+        let bus = Arc::new(Bus::default());
         Ok(Self {
             minter: Minter::new(parts.settings.issuer.clone()),
             tokens: TokenVerifier::new(parts.settings.issuer.clone()),
@@ -132,6 +137,9 @@ impl Broker {
             repeats: Unattested::default(),
             acceptors: RecentAcceptors::default(),
             usage: Usage::default(),
+            store_clock: Mutex::default(),
+            audit: parts.audit.observed(bus.clone()),
+            bus,
             settings: parts.settings,
             clock: parts.clock,
             boot: parts.boot,
@@ -140,11 +148,10 @@ impl Broker {
             running: ArcSwap::from_pointee(parts.running),
             reload_errors: ArcSwap::default(),
             seal: parts.seal,
-            copy: Mutex::new(parts.copy),
+            copy: AsyncMutex::new(parts.copy),
             keys: KeysInForce::new(ring),
             handles: Handles::new(&handles),
             custody: parts.custody,
-            audit: parts.audit,
             meter: parts.meter,
             standing: watch::Sender::new(Standing::Starting),
             guard: Notify::new(),
@@ -310,6 +317,16 @@ impl Broker {
         &self.usage
     }
 
+    /// What operators who watch see.
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    /// Whether the store's clock runs evenly; every reading of it is told here.
+    pub(crate) fn store_clock(&self) -> &Mutex<StoreClock> {
+        &self.store_clock
+    }
+
     pub(crate) fn meter(&self) -> &dyn Meter {
         self.meter.as_ref()
     }
@@ -322,7 +339,7 @@ impl Broker {
         &self.custody
     }
 
-    pub(crate) fn copy(&self) -> &Mutex<SealedCopy> {
+    pub(crate) fn copy(&self) -> &AsyncMutex<SealedCopy> {
         &self.copy
     }
 

@@ -13,6 +13,7 @@ use rustls_pki_types::CertificateDer;
 use crate::broker::Broker;
 use crate::call::Call;
 use crate::staff::Acceptor;
+use crate::watch::sample;
 
 /// What an acceptor shows.
 #[derive(Debug, Clone)]
@@ -63,7 +64,11 @@ impl Broker {
         let timer = self.timer("check");
         let outcome = self.judge(acceptor, input).await;
         let (refused, result) = match outcome {
-            Ok(record) => (None, Ok(Checked::Accepted(Box::new(record)))),
+            Ok(record) => {
+                self.bus()
+                    .accepted(|| sample(self.record(call, mayfly_audit::Kind::Check), acceptor, &record));
+                (None, Ok(Checked::Accepted(Box::new(record))))
+            }
             Err(refusal) if is_judgement(refusal.reason) => {
                 (Some(refusal.clone()), Ok(Checked::Refused(refusal)))
             }

@@ -8,11 +8,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use mayfly_audit::Kind;
 use mayfly_domain::codec::Reader;
 use mayfly_domain::{Reason, Refusal, Secret, SecretBytes, SpiffeId, Subject, TaskId, UnixMillis};
-use mayfly_lease::{JobId, RevokeCommand, RevokeWhat, TaskRecord};
+use mayfly_lease::{RevokeCommand, RevokeWhat, TaskRecord};
 use ring::hmac;
 
 use crate::broker::Broker;
-use crate::call::{Call, random};
+use crate::call::Call;
 use crate::tasks::Completed;
 
 /// What every handle starts with, so that scanners for leaked secrets recognise one.
@@ -129,7 +129,7 @@ impl Broker {
             record.workload = Some(workload.clone());
             record.task = Some(task.clone());
             let command = RevokeCommand {
-                id: JobId::new(self.clock().now(), &random()),
+                id: self.revocation_id(),
                 what: RevokeWhat::Task {
                     id: task,
                     by: Some(Subject::Workload(workload.clone())),

@@ -269,6 +269,7 @@ impl Broker {
 
     pub(crate) fn count(&self, timer: Timer, refused: Option<&Refusal>) {
         let took = Settings::TIMED.saturating_sub(timer.end.left());
+        self.bus().count(timer.kind, refused.map(|r| r.reason));
         self.meter().decision(timer.kind, refused.map(|r| r.reason), took);
     }
 }

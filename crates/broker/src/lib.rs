@@ -27,6 +27,7 @@ mod tasks;
 mod tests;
 mod unattested;
 mod usage;
+mod watch;
 mod workers;
 
 pub use blocking::blocking;
@@ -39,11 +40,13 @@ pub use init::{InitError, initialise};
 pub use issue::{MintInput, RenewInput};
 pub use meter::{Meter, NoMeter};
 pub use operate::{
-    AuthorityStep, BlockInput, JoinInput, JoinMade, KeyStep, ListInput, Listed, Named, RevocationState,
-    RevokeInput, RevokeOutcome, ShownAuthority, ShownKey, ShownLease, Status, Withdrawn,
+    AuthorityStep, BarrierInput, BarrierTold, BarrierWait, BlockInput, BlockSet, FollowerList, JoinInput,
+    JoinMade, KeyStep, ListInput, Listed, Named, ProfileUsage, RevocationState, RevokeInput, RevokeOutcome,
+    ShownAuthority, ShownKey, ShownLease, Status, Withdrawn,
 };
 pub use own::OwnAttestor;
 pub use settings::Settings;
 pub use staff::{Acceptor, AcceptorEntry, ClientCertificate, Operator, StaffIssued, StaffKind, StaffRequest};
 pub use standing::Standing;
 pub use tasks::{Completed, Released};
+pub use watch::{Standings, Watched, Watching};

@@ -8,12 +8,10 @@ use mayfly_audit::{Kind, Record, Stored};
 use mayfly_domain::{EndReason, Intent, LeaseId, LeaseState, Reason, Refusal, Subject, TaskReason, Ttl};
 use mayfly_lease::command::{EndCommand, StartTaskCommand};
 use mayfly_lease::proof::{spend, task_plan};
-use mayfly_lease::{
-    JobId, LeaseRecord, ListQuery, RevokeCommand, RevokeWhat, TaskRecord, TaskStarted, transition,
-};
+use mayfly_lease::{LeaseRecord, ListQuery, RevokeCommand, RevokeWhat, TaskRecord, TaskStarted, transition};
 
 use crate::broker::Broker;
-use crate::call::{Call, random};
+use crate::call::Call;
 use crate::unattested::Unattested;
 
 /// The most leases of one task that are looked at in one call.
@@ -110,7 +108,7 @@ impl Broker {
             self.attested(&mut record, attested.facts());
             let facts = self.running().engine.own_task(attested).into_grant();
             let command = RevokeCommand {
-                id: JobId::new(self.clock().now(), &random()),
+                id: self.revocation_id(),
                 what: RevokeWhat::Task {
                     id: facts.task.id.clone(),
                     by: Some(Subject::Workload(facts.workload.clone())),

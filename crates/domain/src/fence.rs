@@ -124,6 +124,23 @@ pub struct Generation {
     pub id: GenerationId,
 }
 
+impl Generation {
+    /// Parses the text form: the number and the id in hexadecimal, `7-0011223344556677`.
+    ///
+    /// # Errors
+    /// [`Invalid`] for any other form.
+    pub fn parse(input: &str) -> Result<Self, Invalid> {
+        let no =
+            || Invalid::new("generation", input, "must be a number and 16 hexadecimal digits, `7-00…77`");
+        let (number, id) = input.split_once('-').ok_or_else(no)?;
+        let number = number.parse().map_err(|_| no())?;
+        let id = u64::from_str_radix(id, 16).map_err(|_| no())?;
+        let read = Self { number, id: GenerationId(id.to_be_bytes()) };
+        // One text for each: no sign, no zeros in front.
+        if read.to_string() == input { Ok(read) } else { Err(no()) }
+    }
+}
+
 impl std::fmt::Display for Generation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}-{:?}", self.number, self.id)
@@ -133,6 +150,24 @@ impl std::fmt::Display for Generation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_generation_reads_as_it_is_shown() {
+        let shown = Generation { number: 7, id: GenerationId([0, 1, 2, 3, 4, 5, 6, 0xff]) };
+        assert_eq!(shown.to_string(), "7-00010203040506ff");
+        assert_eq!(Generation::parse(&shown.to_string()), Ok(shown));
+        for bad in [
+            "",
+            "7",
+            "7-",
+            "07-00010203040506ff",
+            "7-00010203040506FF",
+            "+7-00010203040506ff",
+            "7-10203040506ff",
+        ] {
+            assert!(Generation::parse(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn matching_and_moving() {

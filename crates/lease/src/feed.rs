@@ -66,7 +66,7 @@ pub struct FollowerSeen {
 }
 
 /// The followers and the store's clock.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Followers {
     /// In no order.
     pub all: Vec<FollowerSeen>,

@@ -50,11 +50,13 @@ impl Call {
 
     /// Whether its answer is a stream, which may go on for as long as its caller likes.
     pub fn waits(&self) -> bool {
-        [WATCH_BUNDLE, WATCH_HEALTH, REFLECTION].contains(&self.method)
+        [WATCH_BUNDLE, WAIT_BARRIER, WATCH, WATCH_HEALTH, REFLECTION].contains(&self.method)
     }
 }
 
 const WATCH_BUNDLE: &str = "/mayfly.v1.WorkloadService/WatchBundle";
+const WAIT_BARRIER: &str = "/mayfly.v1.OperatorService/WaitBarrier";
+const WATCH: &str = "/mayfly.v1.OperatorService/Watch";
 const WATCH_HEALTH: &str = "/grpc.health.v1.Health/Watch";
 const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
@@ -70,6 +72,10 @@ const CALLS: &[(&str, Lane)] = &[
     ("/mayfly.v1.WorkloadService/CompleteTaskByHandle", Lane::End),
     (WATCH_BUNDLE, Lane::Check),
     ("/mayfly.v1.OperatorService/Revoke", Lane::End),
+    (WAIT_BARRIER, Lane::End),
+    ("/mayfly.v1.OperatorService/ListFollowers", Lane::Check),
+    (WATCH, Lane::Check),
+    ("/mayfly.v1.OperatorService/GetUsage", Lane::Check),
     ("/mayfly.v1.OperatorService/GetRevocation", Lane::End),
     ("/mayfly.v1.OperatorService/SetBlock", Lane::End),
     ("/mayfly.v1.OperatorService/LiftBlock", Lane::Mint),

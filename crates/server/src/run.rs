@@ -248,7 +248,9 @@ fn routes(broker: &Arc<Broker>) -> Result<Routes, Refusal> {
             WorkloadServiceServer::new(Workloads::new(broker.clone())).max_decoding_message_size(max),
         )
         .add_service(AcceptorServiceServer::new(Acceptors(broker.clone())).max_decoding_message_size(max))
-        .add_service(OperatorServiceServer::new(Operators(broker.clone())).max_decoding_message_size(max))
+        .add_service(
+            OperatorServiceServer::new(Operators::new(broker.clone())).max_decoding_message_size(max),
+        )
         .add_service(health)
         .add_service(reflection);
     Ok(routes.routes())

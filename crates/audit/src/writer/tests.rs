@@ -376,3 +376,32 @@ async fn what_is_no_audit_file_is_not_touched() {
     let refused = Audit::open(&broken.config, Arc::new(Fixed)).unwrap_err();
     assert!(matches!(refused, AuditError::Reserve { .. }), "{refused}");
 }
+
+#[tokio::test]
+async fn an_observer_sees_what_is_kept_and_nothing_else() {
+    #[derive(Default)]
+    struct Seen {
+        wants: AtomicBool,
+        details: Mutex<Vec<String>>,
+    }
+    impl crate::Observer for Seen {
+        fn wants(&self) -> bool {
+            self.wants.load(Relaxed)
+        }
+        fn recorded(&self, record: Record) {
+            assert_eq!(record.time_ms, Some(Fixed.now()));
+            self.details.lock().unwrap().push(record.detail);
+        }
+    }
+    let fixture = Fixture::new();
+    let (audit, log, _) = fixture.faulty();
+    let seen = Arc::new(Seen::default());
+    let audit = audit.observed(seen.clone());
+    audit.record(mint("nobody looks")).await.unwrap();
+    seen.wants.store(true, Relaxed);
+    audit.record(mint("kept")).await.unwrap();
+    log.full.store(true, Relaxed);
+    assert!(refused(&audit, "refused").await);
+    audit.record_or_defer(revoke("deferred")).await;
+    assert_eq!(*seen.details.lock().unwrap(), ["kept", "deferred"]);
+}

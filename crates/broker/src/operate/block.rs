@@ -20,6 +20,17 @@ pub struct BlockInput {
     pub length: Option<Ttl>,
 }
 
+/// A block that was set.
+#[derive(Debug, Clone)]
+pub struct BlockSet {
+    /// The gate with it.
+    pub gate: Gate,
+    /// What became of the audit record.
+    pub audit: Stored,
+    /// What the operator may not have meant.
+    pub warnings: Vec<String>,
+}
+
 /// What is done to a block, for policy and audit.
 struct Act {
     kind: Kind,
@@ -45,7 +56,7 @@ impl Broker {
         call: &Call,
         operator: &Operator,
         input: BlockInput,
-    ) -> Result<(Gate, Stored), Refusal> {
+    ) -> Result<BlockSet, Refusal> {
         let BlockInput { named, reason, length } = input;
         let now = self.clock().now();
         let block = Block {
@@ -56,7 +67,9 @@ impl Broker {
         };
         let act =
             Act { kind: Kind::Block, action: OperatorAction::Block, reason: Some(block.reason.clone()) };
-        self.change_block(call, operator, act, &named, Some(block)).await
+        let warnings = self.block_warnings(operator, &named.subject, &block).await;
+        let (gate, audit) = self.change_block(call, operator, act, &named, Some(block)).await?;
+        Ok(BlockSet { gate, audit, warnings })
     }
 
     /// Lifts a block. What it had refused stays refused; what is dead stays dead.

@@ -1,7 +1,10 @@
 //! What operators do.
 
 mod authorities;
+mod barrier;
 mod block;
+mod exposure;
+mod followers;
 mod join;
 mod keys;
 mod list;
@@ -11,7 +14,9 @@ mod rotation;
 mod status;
 
 pub use authorities::{AuthorityStep, ShownAuthority};
-pub use block::BlockInput;
+pub use barrier::{BarrierInput, BarrierTold, BarrierWait};
+pub use block::{BlockInput, BlockSet};
+pub use followers::{FollowerList, ProfileUsage};
 pub use join::{JoinInput, JoinMade};
 pub use keys::{KeyStep, ShownKey, Withdrawn};
 pub use list::{ListInput, Listed, ShownLease};

@@ -2,17 +2,18 @@
 
 use mayfly_audit::{Kind, Stored};
 use mayfly_domain::{
-    Block, Fence, LeaseId, LeaseState, Reason, Refusal, Subject, TaskId, TaskReason, Ttl, UnixMillis,
+    Block, Fence, Generation, LeaseId, Reason, Refusal, Subject, TaskId, TaskReason, Ttl, UnixMillis,
 };
 use mayfly_lease::job::ExposureCount;
 use mayfly_lease::{Job, JobId, JobTarget, LeaseRecord, RevokeCommand, RevokeWhat, TaskRecord};
 use mayfly_policy::{OperatorAction, Target};
 
 use super::block::block_words;
+use super::exposure::count;
 use super::list::{ListInput, lease_target};
 use super::names::Named;
 use crate::broker::Broker;
-use crate::call::{Call, random};
+use crate::call::Call;
 use crate::staff::Operator;
 
 /// Leases that a dry run looks at.
@@ -48,10 +49,16 @@ pub struct RevokeOutcome {
     pub acknowledged: UnixMillis,
     /// The fence after it.
     pub fence: Option<Fence>,
-    /// A dry run's count.
+    /// The number of its event in the feed: what a barrier waits for; 0 for a dry run.
+    pub number: u64,
+    /// The generation in which that number counts.
+    pub generation: Option<Generation>,
+    /// What it covers, as counted in its own step or by a dry run; none where the sweep counts.
     pub exposure: Option<ExposureCount>,
     /// A dry run's first leases.
     pub sample: Vec<LeaseRecord>,
+    /// What the operator may not have meant.
+    pub warnings: Vec<String>,
     /// Whether the audit record is written or waits in the reserve.
     pub audit: Stored,
 }
@@ -92,16 +99,17 @@ impl Broker {
         }
         let outcome = async {
             self.revoking()?;
-            let what = self.permitted(call, operator, &input, &reason).await?;
+            let (what, covered) = self.permitted(call, operator, &input, &reason).await?;
             if dry_run {
                 return self.dry_run(input).await;
             }
             let block = match &what {
-                RevokeWhat::Subject { block: Some(block), .. } => Some(block_words(block)),
+                RevokeWhat::Subject { block: Some(block), .. } => Some(block.clone()),
                 _ => None,
             };
+            let warnings = self.revoke_warnings(operator, &what).await;
             let command = RevokeCommand {
-                id: JobId::new(self.clock().now(), &random()),
+                id: self.revocation_id(),
                 what,
                 reason: Some(reason.clone()),
                 author: operator.name.to_string(),
@@ -111,13 +119,14 @@ impl Broker {
             // Also after an error: it may be in force.
             self.recent_acceptors().forget();
             let revoked = revoked.map_err(|e| self.refused(e))?;
+            self.bus().made(revoked.job.as_ref(), revoked.changes);
             self.wake_sweeper();
             record.revocation = Some(command.id.to_string());
             let copied = if block.is_some() { self.refresh_copy().await } else { Ok(()) };
             let acknowledged = self.clock().now();
             let mut done = record.clone();
             if let Some(block) = block {
-                done.detail = block;
+                done.detail = block_words(&block);
             }
             // It is in force whether or not it is acknowledged.
             let audit = self.audit().record_or_defer(done).await;
@@ -126,8 +135,11 @@ impl Broker {
                 id: Some(command.id),
                 acknowledged,
                 fence: revoked.gate.map(|g| g.fence),
-                exposure: None,
+                number: revoked.changes,
+                generation: self.leases().store().generation().map(|g| g.generation),
+                exposure: covered,
                 sample: Vec::new(),
+                warnings,
                 audit,
             })
         }
@@ -145,12 +157,12 @@ impl Broker {
         operator: &Operator,
         input: &RevokeInput,
         reason: &TaskReason,
-    ) -> Result<RevokeWhat, Refusal> {
+    ) -> Result<(RevokeWhat, Option<ExposureCount>), Refusal> {
         match input {
             RevokeInput::Lease { id, force } => {
                 let found = self.leases().store().get(*id).await.map_err(|e| self.refused(e))?;
-                let target = match found {
-                    Some(lease) => lease_target(&lease),
+                let target = match &found {
+                    Some(lease) => lease_target(lease),
                     // Whose it was is unknown: only who may end everything may end it.
                     None if *force => self.anything(),
                     None => {
@@ -161,10 +173,8 @@ impl Broker {
                 };
                 self.permit(call, operator, OperatorAction::Revoke, target)?;
                 let now = self.clock().now();
-                Ok(RevokeWhat::Lease {
-                    id: *id,
-                    unknown_until: now.plus(self.settings().lineage_max.as_millis()),
-                })
+                let unknown_until = now.plus(self.settings().lineage_max.as_millis());
+                Ok((RevokeWhat::Lease { id: *id, unknown_until }, Some(count(&found, now))))
             }
             RevokeInput::Subject { named, block } => {
                 let target = || Target::Subject(named.subject.clone());
@@ -180,7 +190,7 @@ impl Broker {
                     since: now,
                     until: length.map(|ttl| now.plus(ttl.as_millis())),
                 });
-                Ok(RevokeWhat::Subject { subject: named.subject.clone(), block })
+                Ok((RevokeWhat::Subject { subject: named.subject.clone(), block }, None))
             }
         }
     }
@@ -210,22 +220,17 @@ impl Broker {
                 }
             }
         }
-        let mut exposure = ExposureCount::default();
-        for record in covered.iter().filter(|r| r.state == LeaseState::Active) {
-            match record.body.acceptors {
-                mayfly_domain::AcceptorMode::Online => exposure.online += 1,
-                mayfly_domain::AcceptorMode::Feed => exposure.feed += 1,
-                mayfly_domain::AcceptorMode::Offline => exposure.offline += 1,
-            }
-            exposure.last_ends = exposure.last_ends.max(record.expires);
-        }
+        let exposure = count(&covered, self.clock().now());
         covered.truncate(SAMPLE);
         Ok(RevokeOutcome {
             id: None,
             acknowledged: self.clock().now(),
             fence: None,
+            number: 0,
+            generation: None,
             exposure: Some(exposure),
             sample: covered,
+            warnings: Vec::new(),
             audit: Stored::Written,
         })
     }
@@ -271,7 +276,7 @@ impl Broker {
             let target = Target::Subject(Subject::Task(id.clone()));
             self.permit(call, operator, OperatorAction::Revoke, target)?;
             let command = RevokeCommand {
-                id: JobId::new(self.clock().now(), &random()),
+                id: self.revocation_id(),
                 what: RevokeWhat::Task {
                     id: id.clone(),
                     by: None,

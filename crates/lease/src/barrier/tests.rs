@@ -18,6 +18,7 @@ fn follower(id: u8, applied: u64, bound_ms: u32, ago: u64) -> FollowerSeen {
             bound_ms,
             reuse_ms: 0,
             applied,
+            epoch: mayfly_domain::feed::Epoch::default(),
         },
         at: UnixMillis(STORE - ago),
     }

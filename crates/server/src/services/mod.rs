@@ -2,6 +2,8 @@
 
 mod acceptor;
 mod authorities;
+mod events;
+mod followers;
 mod joining;
 mod local;
 mod operator;

@@ -7,14 +7,21 @@ use mayfly_proto::v1;
 use mayfly_proto::v1::operator_service_server::OperatorService;
 use tonic::{Request, Response, Status};
 
+use super::events::{Events, Watchers};
+use super::followers::{self, Barriers, Waits};
 use super::{Shared, answer, context, joining};
 use crate::convert;
 
 /// `OperatorService` over a broker.
 #[derive(Debug, Clone)]
-pub struct Operators(pub Shared);
+pub struct Operators(pub(super) Shared, Waits, Watchers);
 
 impl Operators {
+    /// The service over `broker`.
+    pub fn new(broker: Shared) -> Self {
+        Self(broker, Waits::default(), Watchers::default())
+    }
+
     fn subject(&self, wire: Option<&v1::Subject>) -> Result<Subject, Refusal> {
         let wire = wire.ok_or_else(|| Refusal::from(Invalid::new("subject", "", "must be named")))?;
         convert::subject(wire, &self.0.settings().trust_domain)
@@ -48,35 +55,36 @@ pub(super) fn ticket(text: String) -> Result<Option<String>, Refusal> {
 
 #[tonic::async_trait]
 impl OperatorService for Operators {
-    type WaitBarrierStream = tokio_stream::Empty<Result<v1::BarrierProgress, Status>>;
-    type WatchStream = tokio_stream::Empty<Result<v1::WatchEvent, Status>>;
+    type WaitBarrierStream = Barriers;
+    type WatchStream = Events;
 
     async fn wait_barrier(
         &self,
-        _request: Request<v1::WaitBarrierRequest>,
-    ) -> Result<Response<Self::WaitBarrierStream>, Status> {
-        Err(Status::unimplemented("the feed is not served"))
+        request: Request<v1::WaitBarrierRequest>,
+    ) -> Result<Response<Barriers>, Status> {
+        let context = context(&self.0, &request);
+        answer(&context, self.1.begin(&self.0, request).await)
     }
 
     async fn list_followers(
         &self,
-        _request: Request<v1::ListFollowersRequest>,
+        request: Request<v1::ListFollowersRequest>,
     ) -> Result<Response<v1::ListFollowersResponse>, Status> {
-        Err(Status::unimplemented("the feed is not served"))
+        let context = context(&self.0, &request);
+        answer(&context, followers::list(&self.0, request).await)
     }
 
-    async fn watch(
-        &self,
-        _request: Request<v1::WatchRequest>,
-    ) -> Result<Response<Self::WatchStream>, Status> {
-        Err(Status::unimplemented("the feed is not served"))
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Events>, Status> {
+        let context = context(&self.0, &request);
+        answer(&context, self.2.begin(&self.0, &request).await)
     }
 
     async fn get_usage(
         &self,
-        _request: Request<v1::GetUsageRequest>,
+        request: Request<v1::GetUsageRequest>,
     ) -> Result<Response<v1::GetUsageResponse>, Status> {
-        Err(Status::unimplemented("uses are not counted"))
+        let context = context(&self.0, &request);
+        answer(&context, followers::usage(&self.0, request).await)
     }
 
     async fn revoke(
@@ -99,8 +107,9 @@ impl OperatorService for Operators {
                 sample: done.sample.iter().map(convert::lease).collect(),
                 request: context.call.request.to_string(),
                 audit: convert::audit(done.audit),
-                number: 0,
-                generation: String::new(),
+                number: done.number,
+                generation: done.generation.map(|g| g.to_string()).unwrap_or_default(),
+                warnings: done.warnings,
             })
         };
         let outcome = outcome.await;
@@ -136,11 +145,12 @@ impl OperatorService for Operators {
                 reason: words(&wire.reason)?,
                 length: convert::ttl(wire.for_s)?,
             };
-            let (gate, audit) = self.0.set_block(&context.call, &operator, input).await?;
+            let set = self.0.set_block(&context.call, &operator, input).await?;
             Ok(v1::SetBlockResponse {
-                block: Some(convert::block(&subject, &gate)),
+                block: Some(convert::block(&subject, &set.gate)),
                 request: context.call.request.to_string(),
-                audit: convert::audit(audit),
+                audit: convert::audit(set.audit),
+                warnings: set.warnings,
             })
         };
         let outcome = outcome.await;
