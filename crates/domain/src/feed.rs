@@ -66,6 +66,22 @@ pub struct GateState {
     pub block_until: Option<UnixMillis>,
 }
 
+impl GateState {
+    /// As it counts at `now`: a fence that is over is none.
+    #[must_use]
+    pub fn standing(mut self, now: UnixMillis) -> Self {
+        if now >= self.fence_until {
+            self.fence = Fence::NONE;
+        }
+        self
+    }
+
+    /// Whether nothing of it matters any more at `now`.
+    pub fn is_over(&self, now: UnixMillis) -> bool {
+        now >= self.fence_until && !(self.blocked && self.block_until.is_none_or(|end| now < end))
+    }
+}
+
 /// What changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {

@@ -256,10 +256,8 @@ impl FenceTable {
     /// even where its gate's block stays: what was minted since observed none.
     pub fn clean(&mut self, now: UnixMillis) {
         self.gates.retain(|_, gate| {
-            if now >= gate.fence_until {
-                gate.fence = Fence::NONE;
-            }
-            now < gate.fence_until || gate.blocked && gate.block_until.is_none_or(|end| now < end)
+            *gate = gate.standing(now);
+            !gate.is_over(now)
         });
         self.marks.retain(|_, until| now < *until);
     }

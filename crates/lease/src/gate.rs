@@ -12,7 +12,8 @@
 //! | 34– | subject, and the block's words (postcard) |
 
 use mayfly_domain::codec::{Malformed, Reader};
-use mayfly_domain::{Block, Fence, Gate, Subject, TaskReason, UnixMillis};
+use mayfly_domain::feed::GateState;
+use mayfly_domain::{Block, DimKey, Fence, Gate, Subject, TaskReason, UnixMillis};
 
 const VERSION: u8 = 1;
 const WHAT: &str = "gate";
@@ -59,6 +60,18 @@ pub fn encode(subject: &Subject, gate: &Gate) -> Result<Vec<u8>, Malformed> {
     out.extend_from_slice(&until.to_be_bytes());
     out.extend_from_slice(&encode_tail(subject, gate.block.as_ref())?);
     Ok(out)
+}
+
+/// What followers are told of a gate.
+pub fn state(key: DimKey, gate: &Gate) -> GateState {
+    GateState {
+        key,
+        fence: gate.fence,
+        fence_until: gate.fence_until,
+        block_version: gate.block_version,
+        blocked: gate.block.is_some(),
+        block_until: gate.block.as_ref().and_then(|block| block.until),
+    }
 }
 
 /// What stands after a gate was carried into a new generation: the higher version of the block, the higher

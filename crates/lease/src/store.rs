@@ -221,53 +221,30 @@ pub trait LeaseStore: Send + Sync + 'static {
 
     /// Where the feed stands. Every revocation, block, takeover of evidence and change of keys adds one event in its
     /// own atomic step; its number is the count of changes.
-    async fn feed_position(&self) -> Result<Position, StoreError> {
-        Err(StoreError::Unavailable("this store has no feed".into()))
-    }
+    async fn feed_position(&self) -> Result<Position, StoreError>;
 
     /// A part of a snapshot. Who wants a whole one reads the position first, then every page: what changes meanwhile
     /// comes again as an event and applies by max or version.
-    async fn feed_page(&self, after: Option<&FeedCursor>, limit: u32) -> Result<FeedPage, StoreError> {
-        let _ = (after, limit);
-        Err(StoreError::Unavailable("this store has no feed".into()))
-    }
+    async fn feed_page(&self, after: Option<&FeedCursor>, limit: u32) -> Result<FeedPage, StoreError>;
 
     /// The events after `after`, at most `limit`; waits up to `wait` (at most [`crate::feed::FEED_WAIT_MAX`]) for the
-    /// first.
-    async fn feed_read(&self, after: &Position, limit: u32, wait: Duration) -> Result<FeedRead, StoreError> {
-        let _ = (after, limit, wait);
-        Err(StoreError::Unavailable("this store has no feed".into()))
-    }
+    /// first. One caller at a time is served.
+    async fn feed_read(&self, after: &Position, limit: u32, wait: Duration) -> Result<FeedRead, StoreError>;
 
     /// Stores signs of life, all in one write that is durable as the deployment declares; returns where the feed
     /// stood in that step.
-    async fn ping(&self, pings: &[FollowerPing]) -> Result<Pinged, StoreError> {
-        let _ = pings;
-        Err(StoreError::Unavailable("this store has no feed".into()))
-    }
+    async fn ping(&self, pings: &[FollowerPing]) -> Result<Pinged, StoreError>;
 
     /// The followers that have not applied `number`; every one with `u64::MAX`. Those that were silent for much longer
     /// than their bound are forgotten.
-    async fn followers_behind(&self, number: u64) -> Result<Followers, StoreError> {
-        let _ = number;
-        Err(StoreError::Unavailable("this store has no feed".into()))
-    }
+    async fn followers_behind(&self, number: u64) -> Result<Followers, StoreError>;
 
     /// Forgets a follower that said good-bye: it accepts nothing any more.
-    async fn forget_follower(&self, id: FollowerId) -> Result<(), StoreError> {
-        let _ = id;
-        Err(StoreError::Unavailable("this store has no feed".into()))
-    }
+    async fn forget_follower(&self, id: FollowerId) -> Result<(), StoreError>;
 
     /// Adds to what was used; counts are kept for [`crate::feed::USAGE_DAYS`] days and may lose the last seconds.
-    async fn add_usage(&self, counts: &[UsageCount]) -> Result<(), StoreError> {
-        let _ = counts;
-        Err(StoreError::Unavailable("this store has no feed".into()))
-    }
+    async fn add_usage(&self, counts: &[UsageCount]) -> Result<(), StoreError>;
 
     /// What was used with a profile, day by day.
-    async fn usage(&self, profile: &ProfileName) -> Result<Vec<UsageCount>, StoreError> {
-        let _ = profile;
-        Err(StoreError::Unavailable("this store has no feed".into()))
-    }
+    async fn usage(&self, profile: &ProfileName) -> Result<Vec<UsageCount>, StoreError>;
 }

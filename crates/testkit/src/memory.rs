@@ -3,11 +3,15 @@
 //! Nothing here is durable, and nothing here decides: what a command comes to is said by
 //! `mayfly_lease::transition` alone.
 
+mod feed;
+mod list;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
-use mayfly_domain::{DimKey, EvidenceHash, Gate, LeaseId, Subject, UnixMillis};
+use mayfly_domain::feed::Numbered;
+use mayfly_domain::{DimKey, EvidenceHash, Gate, LeaseId, ProfileName, Subject, UnixMillis};
+use mayfly_lease::feed::{FEED_KEPT, FollowerId, FollowerSeen};
 use mayfly_lease::transition::{Binding, Bucket, No, Step, View, Write};
 use mayfly_lease::{GenerationRecord, Job, JobId, JoinRecord, LeaseRecord, Mark, StoreError, TaskRecord};
 
@@ -61,6 +65,12 @@ pub struct MemoryView {
     pub keys: Option<(u64, Vec<u8>)>,
     /// Changes counted.
     pub changes: u64,
+    /// The last events.
+    pub feed: VecDeque<Numbered>,
+    /// The followers.
+    pub followers: BTreeMap<FollowerId, FollowerSeen>,
+    /// What was used, by profile and day.
+    pub usage: BTreeMap<(ProfileName, u32), BTreeMap<Vec<u8>, u64>>,
     /// The identity of the server that answers.
     pub server: [u8; 16],
     /// That of the server which the generation began on.
@@ -130,7 +140,13 @@ impl MemoryView {
             Write::Job(job) => {
                 self.jobs.insert(job.id, KeptJob { job: *job, claimed: UnixMillis(0), keep: None });
             }
-            Write::Change => self.changes += 1,
+            Write::Change(event) => {
+                self.changes += 1;
+                self.feed.push_back(Numbered { number: self.changes, event });
+                while u64::try_from(self.feed.len()).unwrap() > FEED_KEPT {
+                    self.feed.pop_front();
+                }
+            }
         }
     }
 

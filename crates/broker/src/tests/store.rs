@@ -1,10 +1,15 @@
 //! A store that fails where a test wants it to.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Subject, TaskId};
+use mayfly_domain::feed::Position;
+use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, ProfileName, Subject, TaskId};
 use mayfly_lease::command::{EndCommand, StartTaskCommand};
+use mayfly_lease::feed::{
+    FeedCursor, FeedPage, FeedRead, FollowerId, FollowerPing, Followers, Pinged, UsageCount,
+};
 use mayfly_lease::store::{BrokerSeen, StoreCounts};
 use mayfly_lease::{
     Carry, CheckCommand, Checked, GenerationRecord, Job, JobId, JoinId, JoinRecord, LeaseRecord, LeaseStore,
@@ -115,4 +120,12 @@ pass! {
     heartbeat(id: &str, keys_version: u64, for_ms: u64) -> ();
     brokers() -> Vec<BrokerSeen>;
     counts() -> StoreCounts;
+    feed_position() -> Position;
+    feed_page(after: Option<&FeedCursor>, limit: u32) -> FeedPage;
+    feed_read(after: &Position, limit: u32, wait: Duration) -> FeedRead;
+    ping(pings: &[FollowerPing]) -> Pinged;
+    followers_behind(number: u64) -> Followers;
+    forget_follower(id: FollowerId) -> ();
+    add_usage(counts: &[UsageCount]) -> ();
+    usage(profile: &ProfileName) -> Vec<UsageCount>;
 }

@@ -1,7 +1,7 @@
 //! Evidence, its binding to a key, and what it observed.
 
 use mayfly_domain::codec::{Malformed, Reader, put_u48};
-use mayfly_domain::{DimKey, Fence, Subject, Thumbprint, UnixMillis};
+use mayfly_domain::{DimKey, Fence, Gate, Subject, Thumbprint, UnixMillis};
 
 use super::revoke::moved;
 use super::{No, View, Write};
@@ -95,8 +95,8 @@ pub(super) struct Presented {
     pub binding: Option<Binding>,
     /// Whether this call made it.
     pub first: bool,
-    /// The binding's own fence after this call moved it to another key.
-    pub moved: Option<(DimKey, Fence)>,
+    /// The binding's own gate after this call moved its fence, since another key took the evidence over.
+    pub moved: Option<(Subject, Gate)>,
     /// The join token that this call uses up.
     pub join: Option<JoinRecord>,
     /// The writes.
@@ -115,8 +115,8 @@ impl Presented {
         now: UnixMillis,
     ) -> Result<Fence, V::Error> {
         let key = subject.key();
-        if let Some((_, fence)) = self.moved.filter(|(moved, _)| *moved == key) {
-            return Ok(fence);
+        if let Some((_, gate)) = self.moved.as_ref().filter(|(moved, _)| moved.key() == key) {
+            return Ok(gate.fence);
         }
         let current = view.gate(key)?.and_then(|g| g.standing_fence(now));
         match (&self.binding, evidence) {
@@ -185,8 +185,8 @@ pub(super) fn present<V: View>(
     binding.superseded += 1;
     let subject = evidence.subject();
     let gate = moved(view.gate(subject.key())?.unwrap_or_default(), &generation, now);
-    let own = Some((subject.key(), gate.fence));
-    let mut writes = vec![Write::Gate(subject, gate), Write::Change];
+    let own = Some((subject.clone(), gate.clone()));
+    let mut writes = vec![Write::Gate(subject, gate)];
     writes.extend(names().map(|n| Write::Binding(n, binding.clone())));
     Ok(Presented { binding: Some(binding), first: true, moved: own, writes, ..Presented::default() })
 }

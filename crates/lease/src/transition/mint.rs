@@ -4,7 +4,9 @@ use mayfly_domain::{LeaseState, Observation, Pair, UnixMillis, defaults};
 
 use super::evidence::{present, refuse_spent};
 use super::task::join;
-use super::{Bucket, No, Step, View, Write, keep_until, marked, observation_holds, refuse_blocked};
+use super::{
+    Bucket, No, Step, View, Write, gate_event, keep_until, marked, observation_holds, refuse_blocked,
+};
 use crate::command::{MintCommand, Minted, ancestor_key, index_keys, is_indexed};
 use crate::job::JobTarget;
 use crate::record::{FLAG_SIDE_EFFECT, LeaseRecord};
@@ -116,15 +118,16 @@ pub fn mint<V: View>(view: &V, command: &MintCommand, now: UnixMillis) -> Result
     writes.push(Write::Partition(command.id, expires));
     writes.push(Write::Record(Box::new(record.clone()), (!side_effect).then(|| keep_until(expires))));
     writes.extend(joined.as_ref().and_then(super::task::Joined::write));
-    let superseded = presented.moved.and(presented.binding.as_ref()).map(|b| b.superseded);
+    let superseded = presented.moved.as_ref().and(presented.binding.as_ref()).map(|b| b.superseded);
     let first_binding = presented.first;
-    if let Some((_, fence)) = presented.moved
+    if let Some((subject, gate)) = &presented.moved
         && let Some(mut job) = command.takeover_job()
     {
         job.since = now;
         if let JobTarget::Subject(_, set) = &mut job.target {
-            *set = fence;
+            *set = gate.fence;
         }
+        writes.push(gate_event(subject, gate, Some(job.id), now));
         writes.push(Write::Job(Box::new(job)));
     }
     writes.extend(presented.join.map(|record| super::join::used(record, command.id)));

@@ -14,10 +14,11 @@ mod renew;
 mod revoke;
 mod task;
 
+use mayfly_domain::feed::{Change, Event};
 use mayfly_domain::{DimKey, EvidenceHash, Gate, LeaseId, Observation, Subject, UnixMillis};
 
 use crate::generation::GenerationRecord;
-use crate::job::Job;
+use crate::job::{Job, JobId};
 use crate::join::JoinRecord;
 use crate::record::{LeaseRecord, Mark};
 use crate::task::TaskRecord;
@@ -94,8 +95,8 @@ pub enum Write {
     Mark(LeaseId, Mark),
     /// Store an open job.
     Job(Box<Job>),
-    /// Count a change.
-    Change,
+    /// Count a change and add its event to the feed, under the number that the count comes to.
+    Change(Event),
 }
 
 /// An outcome and the writes that make it true.
@@ -157,6 +158,12 @@ fn refuse_blocked<V: View>(
         Some(n) => Err(No::Blocked(n).into()),
         None => Ok(()),
     }
+}
+
+/// The event of a gate that was written at `now`.
+fn gate_event(subject: &Subject, gate: &Gate, by: Option<JobId>, now: UnixMillis) -> Write {
+    let change = Change::Gate(crate::gate::state(subject.key(), gate));
+    Write::Change(Event { at: now, revocation: by.map(|job| job.0), change })
 }
 
 /// Until when a record without side effects is kept after its expiry: twice the skew.

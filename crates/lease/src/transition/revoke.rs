@@ -1,10 +1,11 @@
 //! Revoking, blocking, completing tasks, and the sweep's verdict.
 
+use mayfly_domain::feed::{Change, Event};
 use mayfly_domain::{Block, EndReason, Fence, Gate, LeaseState, Subject, TaskId, UnixMillis, defaults};
 
 use super::end::ended;
 use super::evidence::{present, refuse_spent};
-use super::{No, Step, View, Write};
+use super::{No, Step, View, Write, gate_event};
 use crate::command::{RevokeCommand, RevokeWhat, Revoked};
 use crate::generation::GenerationRecord;
 use crate::job::{Job, JobTarget};
@@ -32,7 +33,11 @@ pub fn revoke<V: View>(
             let writes = vec![
                 Write::Mark(*id, Mark { revocation: command.id, until }),
                 Write::Job(Box::new(job.clone())),
-                Write::Change,
+                Write::Change(Event {
+                    at: now,
+                    revocation: Some(command.id.0),
+                    change: Change::Mark { lease: *id, until },
+                }),
             ];
             Ok((Revoked { job: Some(job), gate: None, task: None, changes }, writes))
         }
@@ -48,7 +53,7 @@ pub fn revoke<V: View>(
             let writes = vec![
                 Write::Gate(subject.clone(), gate.clone()),
                 Write::Job(Box::new(job.clone())),
-                Write::Change,
+                gate_event(subject, &gate, Some(command.id), now),
             ];
             Ok((Revoked { job: Some(job), gate: Some(gate), task: None, changes }, writes))
         }
@@ -77,9 +82,9 @@ pub fn revoke<V: View>(
             let job =
                 Job::new(command, JobTarget::Subject(subject.clone(), gate.fence), EndReason::Completed, now);
             writes.push(Write::Task(subject.key(), task.clone()));
+            writes.push(gate_event(&subject, &gate, Some(command.id), now));
             writes.push(Write::Gate(subject, gate.clone()));
             writes.push(Write::Job(Box::new(job.clone())));
-            writes.push(Write::Change);
             Ok((Revoked { job: Some(job), gate: Some(gate), task: Some(task), changes }, writes))
         }
     }
@@ -105,7 +110,8 @@ pub fn set_block<V: View>(
     gate.fence = gate.standing_fence(now).unwrap_or(Fence::NONE);
     // A lifted block's version outlives every copy that could bring it back.
     gate.fence_until = gate.fence_until.max(view.generation()?.fence_until(now));
-    Ok((gate.clone(), vec![Write::Gate(subject.clone(), gate), Write::Change]))
+    let event = gate_event(subject, &gate, None, now);
+    Ok((gate.clone(), vec![Write::Gate(subject.clone(), gate), event]))
 }
 
 /// Whether a sweep of `subject` finds this lease dead: it observed another fence than the job set. (A

@@ -84,7 +84,7 @@ fn job_and_change_stand_with_what_is_acknowledged() {
     let (_, one) = b.revoke_lease(2, words::lease(1));
     for writes in [&subject, &one, &task] {
         assert_eq!(position(writes, |w| matches!(w, Write::Job(_))).len(), 1);
-        assert_eq!(position(writes, |w| matches!(w, Write::Change)).len(), 1);
+        assert_eq!(position(writes, |w| matches!(w, Write::Change(_))).len(), 1);
     }
     assert_eq!(position(&one, |w| matches!(w, Write::Mark(..))).len(), 1);
     // The job names the fence that was set: a sweep that reads later knows what it may end.

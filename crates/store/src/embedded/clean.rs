@@ -6,6 +6,7 @@
 use mayfly_domain::codec::{Malformed, Reader};
 use mayfly_domain::{DimKey, EvidenceHash, UnixMillis};
 use mayfly_lease::StoreError;
+use mayfly_lease::feed::UsageCount;
 
 use super::layout as at;
 use super::ledger::Work;
@@ -58,7 +59,8 @@ pub(super) fn round(
 /// When an entry is over; none where it never is.
 fn ends(key: &[u8], value: &[u8]) -> Result<Option<UnixMillis>, Malformed> {
     let end = match key.first() {
-        Some(&(at::RECORD | at::JOB)) => at::kept(value)?.0,
+        Some(&(at::RECORD | at::JOB | at::FOLLOWER)) => at::kept(value)?.0,
+        Some(&(at::USAGE | at::USAGE_ITEMS)) => UsageCount::kept_until(at::used_day(key)?),
         Some(&at::MARK) => mayfly_lease::Mark::decode(value)?.until,
         Some(&at::USED) => UnixMillis(at::number(value)?),
         Some(&at::BINDING) => mayfly_lease::transition::Binding::decode(value)?.until,

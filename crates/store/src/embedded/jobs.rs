@@ -1,6 +1,7 @@
 //! What has no transition of its own: jobs and their claims, the undo queue, keys, generations.
 
 use mayfly_domain::codec::{Malformed, Reader};
+use mayfly_domain::feed::{Change, Event};
 use mayfly_domain::{LeaseId, UnixMillis};
 use mayfly_lease::command::sweep_key;
 use mayfly_lease::transition::{self, View as _};
@@ -136,7 +137,10 @@ pub(super) fn put_keys(
     }
     let value = at::keep(UnixMillis(version), sealed);
     work.write(|ledger| ledger.put(at::KEYS, &value))?;
-    work.step(|_, _| Ok((true, vec![transition::Write::Change])))
+    work.step(|_, now| {
+        let change = Change::Keys { version };
+        Ok((true, vec![transition::Write::Change(Event { at: now, revocation: None, change })]))
+    })
 }
 
 /// Starts a generation where there is none or one with a lower number, after carrying keys and blocks over.
@@ -160,11 +164,14 @@ pub(super) fn begin_generation(
     let keys_version = work.ledger.keys_version()?;
     let changes = work.ledger.changes()?.max(carry.changes);
     work.step(|_, _| Ok(((), writes)))?;
+    // Whoever reads the old one's events learns that it is over.
+    work.progress.told = true;
     work.write(|ledger| {
         if let Some((version, sealed)) = carry.keys.as_ref().filter(|(version, _)| *version > keys_version) {
             ledger.put(at::KEYS, &at::keep(UnixMillis(*version), sealed))?;
         }
         ledger.put(at::CHANGES, &changes.to_be_bytes())?;
+        ledger.restart_feed()?;
         ledger.put(at::GENERATION, &next.encode())
     })?;
     Ok(next)

@@ -25,6 +25,10 @@
 //! | `o` | job | claimed until (8) |
 //! | `d` | due (8), lease | |
 //! | `v` | lease | due (8) |
+//! | `e` | number (8) | event of the feed: `mayfly_domain::feed` |
+//! | `h` | follower (16) | kept until (8), `mayfly_lease::feed::FollowerSeen` |
+//! | `s` | profile, 0, day (4), what was used: `mayfly_lease::feed::UsageCount` | how often (8) |
+//! | `z` | profile, 0, day (4) | number of different things used (8) |
 //!
 //! Integers are big-endian, so that keys with a time are in its order. Times are ms since the epoch; the
 //! largest number means for ever.
@@ -67,6 +71,10 @@ pub(super) const JOB: u8 = b'j';
 pub(super) const JOB_OPEN: u8 = b'o';
 pub(super) const UNDO: u8 = b'd';
 pub(super) const UNDO_OF: u8 = b'v';
+pub(super) const EVENT: u8 = b'e';
+pub(super) const FOLLOWER: u8 = b'h';
+pub(super) const USAGE: u8 = b's';
+pub(super) const USAGE_ITEMS: u8 = b'z';
 
 /// A key: its kind, then its parts.
 pub(super) fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -91,6 +99,27 @@ pub(super) fn partition(partition: u8, expires: UnixMillis, id: LeaseId) -> Vec<
 /// The key of a queued undo, ordered by when it is due.
 pub(super) fn undo(due: UnixMillis, id: LeaseId) -> Vec<u8> {
     key(UNDO, &[&due.0.to_be_bytes(), id.as_bytes()])
+}
+
+/// The key of an event.
+pub(super) fn event(number: u64) -> Vec<u8> {
+    key(EVENT, &[&number.to_be_bytes()])
+}
+
+/// The key of what was used with a profile on a day.
+pub(super) fn used(profile: &str, day: u32, what: &[u8]) -> Vec<u8> {
+    key(USAGE, &[profile.as_bytes(), &[0], &day.to_be_bytes(), what])
+}
+
+/// The key of how many things that were.
+pub(super) fn used_items(profile: &str, day: u32) -> Vec<u8> {
+    key(USAGE_ITEMS, &[profile.as_bytes(), &[0], &day.to_be_bytes()])
+}
+
+/// The day in such a key.
+pub(super) fn used_day(key: &[u8]) -> Result<u32, Malformed> {
+    let after = key.iter().position(|octet| *octet == 0).map_or(key.len(), |zero| zero + 1);
+    Reader::new("use", key.get(after..).unwrap_or_default()).u32()
 }
 
 /// What ends a key: its last parts, a time and a lease.

@@ -20,6 +20,8 @@ pub(super) type Ledger<'t> = State<Table<'t, &'static [u8], &'static [u8]>>;
 pub(super) struct Progress {
     /// Whether anything was written.
     pub(super) dirty: bool,
+    /// Whether the feed has something to read that it had not before.
+    pub(super) told: bool,
     /// Why the batch must not be committed: a write failed half-way.
     pub(super) broken: Option<StoreError>,
 }
@@ -43,6 +45,7 @@ impl<'t> Work<'_, 't> {
         decide: impl FnOnce(&Ledger<'t>, UnixMillis) -> Result<Step<R>, StoreError>,
     ) -> Result<R, StoreError> {
         let (outcome, writes) = decide(self.ledger, self.ledger.now)?;
+        self.progress.told |= writes.iter().any(|write| matches!(write, Write::Change(_)));
         self.write(|ledger| writes.into_iter().try_for_each(|write| ledger.apply(write)))?;
         Ok(outcome)
     }
@@ -98,7 +101,7 @@ impl Ledger<'_> {
             }
             Write::Mark(id, mark) => self.put(&at::key(at::MARK, &[id.as_bytes()]), &mark.encode()),
             Write::Job(job) => self.put_job(&job, Some(UnixMillis(0)), at::FOR_EVER),
-            Write::Change => self.bump(at::CHANGES, 1),
+            Write::Change(event) => self.publish(&event),
         }
     }
 

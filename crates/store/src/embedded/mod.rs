@@ -4,6 +4,7 @@
 //! must never decide anything by itself, and never answer before the answer is on disk.
 
 mod clean;
+mod feed;
 mod file;
 mod jobs;
 mod layout;

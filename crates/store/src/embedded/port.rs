@@ -1,11 +1,16 @@
 //! The port, call by call.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Subject, TaskId, UnixMillis};
+use mayfly_domain::feed::Position;
+use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, ProfileName, Subject, TaskId, UnixMillis};
 use mayfly_lease::command::EndCommand;
 use mayfly_lease::command::StartTaskCommand;
+use mayfly_lease::feed::{
+    FEED_WAIT_MAX, FeedCursor, FeedPage, FeedRead, FollowerId, FollowerPing, Followers, Pinged, UsageCount,
+};
 use mayfly_lease::store::{BrokerSeen, StoreCounts};
 use mayfly_lease::transition::{self, View as _};
 use mayfly_lease::{
@@ -16,7 +21,7 @@ use mayfly_lease::{
 
 use super::layout as at;
 use super::writer::Lane;
-use super::{EmbeddedStore, jobs, list};
+use super::{EmbeddedStore, feed, jobs, list};
 
 #[async_trait]
 impl LeaseStore for EmbeddedStore {
@@ -220,5 +225,40 @@ impl LeaseStore for EmbeddedStore {
 
     async fn counts(&self) -> Result<StoreCounts, StoreError> {
         self.read(|state| list::counts(state, self.unreadable.count()))
+    }
+
+    async fn feed_position(&self) -> Result<Position, StoreError> {
+        self.read(|state| feed::position(state, self.store.identity))
+    }
+
+    async fn feed_page(&self, after: Option<&FeedCursor>, limit: u32) -> Result<FeedPage, StoreError> {
+        self.read(|state| feed::page(state, after, limit))
+    }
+
+    async fn feed_read(&self, after: &Position, limit: u32, wait: Duration) -> Result<FeedRead, StoreError> {
+        self.read_feed(after, limit, wait.min(FEED_WAIT_MAX)).await
+    }
+
+    async fn ping(&self, pings: &[FollowerPing]) -> Result<Pinged, StoreError> {
+        let (server, pings) = (self.store.identity, pings.to_vec());
+        self.write(Lane::Urgent, move |work| feed::ping(work, server, &pings)).await
+    }
+
+    async fn followers_behind(&self, number: u64) -> Result<Followers, StoreError> {
+        self.read(|state| feed::behind(state, number))
+    }
+
+    async fn forget_follower(&self, id: FollowerId) -> Result<(), StoreError> {
+        let key = at::key(at::FOLLOWER, &[&id.0]);
+        self.write(Lane::Normal, move |work| work.write(|ledger| ledger.remove(&key))).await
+    }
+
+    async fn add_usage(&self, counts: &[UsageCount]) -> Result<(), StoreError> {
+        let counts = counts.to_vec();
+        self.write(Lane::Normal, move |work| feed::add_usage(work, &counts)).await
+    }
+
+    async fn usage(&self, profile: &ProfileName) -> Result<Vec<UsageCount>, StoreError> {
+        self.read(|state| feed::usage(state, profile))
     }
 }

@@ -140,11 +140,11 @@ impl Bench {
         self.store.check(&check).await.map(drop)
     }
 
-    /// How many entries the file holds, without the single ones.
+    /// How many entries the file holds, without the single ones and the feed's.
     fn entries(&self) -> usize {
         let count = |state: &State<ReadOnlyTable<&'static [u8], &'static [u8]>>| {
-            let all = state.table.iter().unwrap().map(|e| e.unwrap().0.value().len());
-            Ok(all.filter(|length| *length > 1).count())
+            let keys = state.table.iter().unwrap().map(|e| e.unwrap().0.value().to_vec());
+            Ok(keys.filter(|key| key.len() > 1 && key[0] != layout::EVENT).count())
         };
         self.store.store.read(self.clock.now(), count).unwrap()
     }
@@ -290,6 +290,26 @@ async fn what_is_over_is_cleaned_and_nothing_else() {
     }
     assert!(bench.store.get(words::lease(50)).await.unwrap().is_some(), "it waits for its undo");
     assert_eq!(bench.store.due_undos(10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn the_log_keeps_its_last_events() {
+    let bench = Bench::new().await;
+    let (all, start) = (mayfly_lease::feed::FEED_KEPT + 3, bench.store.feed_position().await.unwrap());
+    let published = bench.store.write(writer::Lane::Normal, move |work| {
+        let change = mayfly_domain::feed::Change::Keys { version: 1 };
+        let event = mayfly_domain::feed::Event { at: work.now(), revocation: None, change };
+        (0..all).try_for_each(|_| work.write(|ledger| ledger.publish(&event)))
+    });
+    published.await.unwrap();
+    let read = async |number| {
+        let after = mayfly_domain::feed::Position { number, ..start };
+        bench.store.feed_read(&after, 1, std::time::Duration::ZERO).await.unwrap()
+    };
+    assert_eq!(read(2).await, mayfly_lease::feed::FeedRead::Lost);
+    let mayfly_lease::feed::FeedRead::Events(oldest) = read(3).await else { panic!("lost") };
+    assert_eq!(oldest[0].number, 4);
+    assert_eq!(bench.store.feed_position().await.unwrap().number, all);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use mayfly_domain::time::SharedClock;
 use mayfly_lease::StoreError;
 use parking_lot::{Condvar, Mutex};
 use redb::Durability;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::clean;
 use super::file::{Store, storage, unavailable};
@@ -57,6 +57,8 @@ struct Lanes {
 struct Queue {
     lanes: Mutex<Lanes>,
     more: Condvar,
+    /// Told when the feed has something to read that it had not before.
+    told: watch::Sender<()>,
     urgent: Arc<Semaphore>,
     normal: Arc<Semaphore>,
 }
@@ -79,6 +81,7 @@ impl Writer {
         let queue = Arc::new(Queue {
             lanes: Mutex::default(),
             more: Condvar::new(),
+            told: watch::Sender::new(()),
             urgent: Arc::new(Semaphore::new(WAITING)),
             normal: Arc::new(Semaphore::new(WAITING)),
         });
@@ -87,11 +90,16 @@ impl Writer {
             let close = CloseOnDrop(Arc::clone(&theirs));
             let mut place = Vec::new();
             while let Some(batch) = theirs.next() {
-                run(&store, &clock, batch, &mut place);
+                run(&store, &clock, batch, &mut place, &theirs.told);
             }
             drop(close);
         })?;
         Ok(Self { queue, thread: Some(thread) })
+    }
+
+    /// Wakes whenever the feed has something to read that it had not before.
+    pub(super) fn told(&self) -> watch::Receiver<()> {
+        self.queue.told.subscribe()
     }
 
     /// Has `command` decided and written, and returns its outcome once that is durable.
@@ -190,11 +198,21 @@ fn ended() -> StoreError {
 }
 
 /// Runs one batch and answers.
-fn run(store: &Store, clock: &SharedClock, batch: Vec<Waiting>, place: &mut Vec<u8>) {
+fn run(
+    store: &Store,
+    clock: &SharedClock,
+    batch: Vec<Waiting>,
+    place: &mut Vec<u8>,
+    told: &watch::Sender<()>,
+) {
     let mut answers = Vec::with_capacity(batch.len());
     let result = transact(store, clock, batch, place, &mut answers);
-    if let Err(e) = &result {
-        tracing::error!(error = %e, "a batch was not written");
+    match &result {
+        Ok(true) => {
+            told.send_replace(());
+        }
+        Ok(false) => {}
+        Err(e) => tracing::error!(error = %e, "a batch was not written"),
     }
     for answer in answers {
         answer(result.as_ref().err());
@@ -204,14 +222,15 @@ fn run(store: &Store, clock: &SharedClock, batch: Vec<Waiting>, place: &mut Vec<
     }
 }
 
-/// One transaction. A command that finds it spoilt is not run: its answer is the error.
+/// One transaction; whether it gave the feed something to read. A command that finds it spoilt is not run: its answer is
+/// the error.
 fn transact(
     store: &Store,
     clock: &SharedClock,
     batch: Vec<Waiting>,
     place: &mut Vec<u8>,
     answers: &mut Vec<Answer>,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
     let mut progress = Progress::default();
     let mut transaction = store.begin()?;
     transaction.set_durability(Durability::Immediate).map_err(unavailable)?;
@@ -229,8 +248,9 @@ fn transact(
         clean::round(&mut Work { ledger: &mut ledger, progress: &mut progress }, place, budget)?;
     }
     if progress.dirty {
-        transaction.commit().map_err(unavailable)
+        transaction.commit().map_err(unavailable)?;
     } else {
-        transaction.abort().map_err(storage)
+        transaction.abort().map_err(storage)?;
     }
+    Ok(progress.told)
 }

@@ -8,8 +8,9 @@ use mayfly_domain::{Secret, defaults};
 /// How a Redis is reached and what the deployment promises about it.
 ///
 /// The user needs these rights (`ACL SETUSER`): `~mf:* resetchannels -@all +evalsha +script|load +info
-/// +config|get +wait +time +get +mget +set +setrange +getrange +incr +exists +pexpireat +pexpiretime +zadd +zrem +zcard
-/// +zcount +zscore +zrange +zrangebyscore +sadd +srem +smembers +hset +hget +hdel +hgetall`. Without `config|get`
+/// +config|get +wait +time +get +mget +set +setrange +getrange +incr +exists +del +pexpireat +pexpiretime +zadd +zrem +zcard
+/// +zcount +zscore +zrange +zrangebyscore +sadd +srem +smembers +hset +hget +hdel +hgetall +hmget +hlen +hexists +hincrby
+/// +xadd +xrange +xread`. Without `config|get`
 /// the risk `config-unreadable` has to be accepted.
 #[derive(Debug)]
 pub struct RedisConfig {

@@ -36,6 +36,7 @@ pub(super) struct Target {
     password: Option<Secret<String>>,
     password_file: Option<PathBuf>,
     options: AsyncConnectionConfig,
+    response_timeout: Duration,
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -70,7 +71,6 @@ impl Target {
             _ => return Err(bad("is of an unknown kind")),
         };
         let options = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(config.response_timeout))
             .set_pipeline_buffer_size(1_024)
             .set_write_backpressure_boundary(128 * 1_024);
         Ok(Self {
@@ -79,11 +79,13 @@ impl Target {
             password: config.password.take(),
             password_file: config.password_file.take(),
             options,
+            response_timeout: config.response_timeout,
         })
     }
 
-    /// Opens a connection, with the future that drives it and ends with it.
-    pub(super) async fn open(&self) -> Result<(MultiplexedConnection, Driver), String> {
+    /// Opens a connection, with the future that drives it and ends with it. `waits`: how long the server may wait
+    /// itself before it answers.
+    pub(super) async fn open(&self, waits: Duration) -> Result<(MultiplexedConnection, Driver), String> {
         let read = match &self.password_file {
             Some(path) => Some(read(path).await?),
             None => None,
@@ -100,7 +102,8 @@ impl Target {
             }
             Address::Unix(path) => Box::new(UnixStream::connect(path).await.map_err(|e| e.to_string())?),
         };
-        let opened = MultiplexedConnection::new_with_config(&info, stream, self.options.clone()).await;
+        let options = self.options.clone().set_response_timeout(Some(self.response_timeout + waits));
+        let opened = MultiplexedConnection::new_with_config(&info, stream, options).await;
         let (connection, driver) = opened.map_err(|e| not_open(&e))?;
         Ok((connection, Box::pin(driver)))
     }

@@ -5,10 +5,16 @@
 //! | --- | --- | --- |
 //! | `mf:gen` | string | the generation, 30 octets |
 //! | `mf:server` | string | identity (16 octets) of the server that the generation began on |
-//! | `mf:changes` | integer | revocations, blocks and key changes counted |
+//! | `mf:changes` | integer | revocations, blocks, takeovers and key changes counted: the number of the last event |
+//! | `mf:feed` | stream | the feed: field `e` under the id `NUMBER-0` is `mayfly_domain::feed::Event` |
 //! | `mf:keys` | string | version (8 octets), the sealed keys |
 //! | `mf:brokers` | hash | broker id to alive until (8), keys' version (8) |
 //! | `mf:blocks` | set | dimension keys of gates with a block that was not lifted, standing or over |
+//! | `mf:gates` | sorted set | dimension keys of gates by when nothing of them matters any more, ms |
+//! | `mf:marks` | sorted set | marked leases by until when that is kept, ms |
+//! | `mf:followers` | hash | follower to `mayfly_lease::feed::FollowerSeen` |
+//! | `mf:followers:applied` | sorted set | followers by the number that they have applied |
+//! | `mf:followers:known` | sorted set | followers by when they are forgotten, ms |
 //! | `mf:jobs` | sorted set | open jobs by the time from which they may be claimed |
 //! | `mf:u` | sorted set | leases with side effects by the time when their undo is due |
 //! | `mf:f:{d<16>}` | string | gate of a dimension key: `mayfly_lease::gate` |
@@ -22,16 +28,18 @@
 //! | `mf:w:{b<32>}` | string | join token: `mayfly_lease::join` |
 //! | `mf:joins` | hash | join token's id (8 octets) to its hash (32) |
 //! | `mf:j:{j<16>}` | string | job: since (8), fence (8), kept until (8, 0 while open), `mayfly_lease::Job` |
+//! | `mf:s:{s<profile>}:<day>` | hash | what was used (`mayfly_lease::feed::UsageCount`) to how often |
 //! | `mf:x:{<n>}` | sorted set | expiry partition n of 256: lease ids by hard expiry, ms |
 //!
 //! Integers are big-endian; ids and dimension keys are raw octets.
 
-use mayfly_domain::{DimKey, EvidenceHash, LeaseId};
+use mayfly_domain::{DimKey, EvidenceHash, LeaseId, ProfileName};
 use mayfly_lease::{JobId, LeaseRecord};
 
 pub(super) const GENERATION: &[u8] = b"mf:gen";
 pub(super) const SERVER: &[u8] = b"mf:server";
 pub(super) const CHANGES: &[u8] = b"mf:changes";
+pub(super) const FEED: &[u8] = b"mf:feed";
 pub(super) const SEALED: &[u8] = b"mf:keys";
 
 fn tagged(kind: u8, tag: u8, id: &[u8]) -> Vec<u8> {
@@ -80,6 +88,11 @@ pub(super) fn join(hash: EvidenceHash) -> Vec<u8> {
 
 pub(super) fn job(id: JobId) -> Vec<u8> {
     tagged(b'j', b'j', &id.0)
+}
+
+/// What was used with a profile on a day since 1970-01-01.
+pub(super) fn usage(profile: &ProfileName, day: u32) -> Vec<u8> {
+    format!("mf:s:{{s{profile}}}:{day}").into_bytes()
 }
 
 pub(super) fn partition(id: LeaseId) -> Vec<u8> {

@@ -72,13 +72,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Starts opening it. Needs a tokio runtime.
-    pub(super) fn start(dialer: Arc<Dialer>, name: &'static str) -> Self {
+    /// Starts opening it. `waits`: how long the server may wait itself before it answers. Needs a tokio runtime.
+    pub(super) fn start(dialer: Arc<Dialer>, name: &'static str, waits: Duration) -> Self {
         let (conn_tx, conn) = watch::channel(None);
         let (suspect, suspect_rx) = watch::channel(0);
         let known = Arc::clone(&dialer.known);
         let patience = dialer.connect_timeout.min(PATIENCE);
-        let task = Owned(tokio::spawn(supervise(dialer, name, conn_tx, suspect_rx)));
+        let task = Owned(tokio::spawn(supervise(dialer, name, waits, conn_tx, suspect_rx)));
         Self { conn, suspect, known, patience, _task: task }
     }
 
@@ -112,12 +112,13 @@ impl Link {
 async fn supervise(
     dialer: Arc<Dialer>,
     name: &'static str,
+    waits: Duration,
     conn_tx: watch::Sender<Option<Arc<Conn>>>,
     mut suspect: watch::Receiver<u64>,
 ) {
     let mut pause = PAUSE_MIN;
     for serial in 1.. {
-        let opened = tokio::time::timeout(dialer.connect_timeout, open(&dialer, serial)).await;
+        let opened = tokio::time::timeout(dialer.connect_timeout, open(&dialer, serial, waits)).await;
         match opened.unwrap_or_else(|_| Err("it took too long".to_owned())) {
             Ok((conn, mut driver)) => {
                 tracing::info!(connection = name, "redis connected");
@@ -148,8 +149,8 @@ async fn supervise(
 }
 
 /// Opens a connection, asks who is there and hands over the scripts.
-async fn open(dialer: &Dialer, serial: u64) -> Result<(Conn, Owned), String> {
-    let (mut mux, driver) = dialer.target.open().await?;
+async fn open(dialer: &Dialer, serial: u64, waits: Duration) -> Result<(Conn, Owned), String> {
+    let (mut mux, driver) = dialer.target.open(waits).await?;
     let driver = Owned(tokio::spawn(driver));
     let greeted = async {
         let facts = Facts::read(&mut mux).await?;

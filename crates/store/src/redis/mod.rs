@@ -3,8 +3,8 @@
 //!
 //! `keys.rs` tells where each value lives. The scripts under `scripts/` decide exactly as
 //! `mayfly_lease::transition` does and are held against it. A script does nothing in another generation than
-//! the adopted one. Three connections keep apart what is hot, what must be durable and what nobody waits for;
-//! each knows which server it leads to. This module must never retry what may have been done, answer from
+//! the adopted one. Four connections keep apart what is hot, what must be durable, what nobody waits for
+//! and what waits in the server; each knows which server it leads to. This module must never retry what may have been done, answer from
 //! memory, or hold a connection's secret longer than it takes to open one.
 
 mod answer;
@@ -13,6 +13,7 @@ pub mod danger;
 mod dial;
 mod evidence;
 mod facts;
+mod feed;
 mod jobs;
 mod join;
 mod keys;
@@ -26,13 +27,18 @@ mod script;
 mod shared;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use mayfly_domain::feed::Position;
 use mayfly_domain::time::SharedClock;
-use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Subject, TaskId};
+use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, ProfileName, Subject, TaskId};
 use mayfly_lease::command::{
     CheckCommand, Checked, EndCommand, ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed,
     RevokeCommand, Revoked, StartTaskCommand, Swept, TaskStarted,
+};
+use mayfly_lease::feed::{
+    FEED_WAIT_MAX, FeedCursor, FeedPage, FeedRead, FollowerId, FollowerPing, Followers, Pinged, UsageCount,
 };
 use mayfly_lease::store::{BrokerSeen, LeaseStore, StoreCounts};
 use mayfly_lease::{
@@ -53,6 +59,10 @@ pub struct RedisStore {
     hot: Link,
     durable: Link,
     back: Link,
+    feed: Link,
+    /// Held by who reads the feed: while the server waits, its connection takes nothing else.
+    reading: tokio::sync::Mutex<()>,
+    response_timeout: Duration,
     known: Arc<Known>,
     adopted: RwLock<Option<GenerationRecord>>,
     clock: SharedClock,
@@ -87,9 +97,12 @@ impl RedisStore {
             known: Arc::clone(&known),
         });
         Ok(Self {
-            hot: Link::start(Arc::clone(&dialer), "hot"),
-            durable: Link::start(Arc::clone(&dialer), "durable"),
-            back: Link::start(dialer, "back"),
+            hot: Link::start(Arc::clone(&dialer), "hot", Duration::ZERO),
+            durable: Link::start(Arc::clone(&dialer), "durable", Duration::ZERO),
+            back: Link::start(Arc::clone(&dialer), "back", Duration::ZERO),
+            feed: Link::start(dialer, "feed", FEED_WAIT_MAX),
+            reading: tokio::sync::Mutex::default(),
+            response_timeout: config.response_timeout,
             known,
             adopted: RwLock::new(None),
             clock,
@@ -109,6 +122,7 @@ impl RedisStore {
             Lane::Hot => &self.hot,
             Lane::Durable => &self.durable,
             Lane::Back => &self.back,
+            Lane::Feed => &self.feed,
         }
     }
 }
@@ -257,5 +271,37 @@ impl LeaseStore for RedisStore {
 
     async fn counts(&self) -> Result<StoreCounts, StoreError> {
         self.do_counts().await
+    }
+
+    async fn feed_position(&self) -> Result<Position, StoreError> {
+        self.do_feed_position().await
+    }
+
+    async fn feed_page(&self, after: Option<&FeedCursor>, limit: u32) -> Result<FeedPage, StoreError> {
+        self.do_feed_page(after, limit).await
+    }
+
+    async fn feed_read(&self, after: &Position, limit: u32, wait: Duration) -> Result<FeedRead, StoreError> {
+        self.do_feed_read(after, limit, wait).await
+    }
+
+    async fn ping(&self, pings: &[FollowerPing]) -> Result<Pinged, StoreError> {
+        self.do_ping(pings).await
+    }
+
+    async fn followers_behind(&self, number: u64) -> Result<Followers, StoreError> {
+        self.do_followers_behind(number).await
+    }
+
+    async fn forget_follower(&self, id: FollowerId) -> Result<(), StoreError> {
+        self.do_forget_follower(id).await
+    }
+
+    async fn add_usage(&self, counts: &[UsageCount]) -> Result<(), StoreError> {
+        self.do_add_usage(counts).await
+    }
+
+    async fn usage(&self, profile: &ProfileName) -> Result<Vec<UsageCount>, StoreError> {
+        self.do_usage(profile).await
     }
 }

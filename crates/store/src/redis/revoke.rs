@@ -44,8 +44,12 @@ impl RedisStore {
             RevokeWhat::Lease { id, unknown_until } => {
                 let mut job = job(command, JobTarget::Lease(*id), EndReason::Revoked);
                 let keys = Keys::new([keys::record(*id), keys::mark(*id), keys::job(job.id)]);
-                let args =
-                    vec![job.id.0.to_vec(), job.encode()?, Pack::default().time(*unknown_until).done()];
+                let args = vec![
+                    job.id.0.to_vec(),
+                    job.encode()?,
+                    Pack::default().time(*unknown_until).done(),
+                    id.as_bytes().to_vec(),
+                ];
                 let call = Call::new(&SCRIPTS.revoke_lease, keys, args);
                 let mut answer = self.run(Lane::Durable, call).await?;
                 job.since = Self::time(&mut answer)?;

@@ -1,8 +1,10 @@
 //! Runs scripts: which connection, in which generation, and what an error means.
 
+use std::sync::Arc;
+
 use mayfly_domain::UnixMillis;
-use mayfly_lease::StoreError;
 use mayfly_lease::transition::No;
+use mayfly_lease::{GenerationRecord, StoreError};
 use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
 
 use super::RedisStore;
@@ -25,6 +27,8 @@ pub(super) enum Lane {
     Durable,
     /// Sweeps and undos, which nobody waits for.
     Back,
+    /// The feed's reader, which waits in the server.
+    Feed,
 }
 
 /// A script with what it needs.
@@ -70,6 +74,13 @@ impl Call {
     }
 }
 
+/// What a call stands on.
+#[derive(Debug)]
+pub(super) struct Footing {
+    pub(super) conn: Arc<Conn>,
+    pub(super) adopted: Option<GenerationRecord>,
+}
+
 impl RedisStore {
     /// Runs a call in the adopted generation. What must be durable and turns up on the hot connection is run
     /// again on the durable one; nothing was written then.
@@ -84,15 +95,44 @@ impl RedisStore {
     }
 
     async fn run_on(&self, lane: Lane, call: &Call) -> Result<Outcome, StoreError> {
-        // With none adopted, no stored one is it: the script says what there is.
-        let generation = self.adopted.read().filter(|g| g.settled).map_or(Vec::new(), |g| g.encode());
+        let footing = self.footing(lane).await?;
+        self.evaluate_over(lane, &footing, call).await
+    }
+
+    /// A connection and the generation that is adopted now.
+    pub(super) async fn footing(&self, lane: Lane) -> Result<Footing, StoreError> {
+        let adopted = *self.adopted.read();
         let conn = self.link(lane).get().await?;
+        // Positions and nonces name the server: all connections must lead to the one that was met last.
+        if conn.identity != *self.known.identity.lock() {
+            self.link(lane).suspect(&conn);
+            return Err(StoreError::Unavailable("the connection leads to an earlier server".to_owned()));
+        }
         if !conn.keeps_all && self.known.began_on.lock().is_some_and(|began| began != conn.identity) {
             return Err(StoreError::ServerChanged);
         }
+        Ok(Footing { conn, adopted })
+    }
+
+    /// Runs a call that finds its place anywhere.
+    pub(super) async fn run_over(
+        &self,
+        lane: Lane,
+        footing: &Footing,
+        call: &Call,
+    ) -> Result<Answer, StoreError> {
+        match self.evaluate_over(lane, footing, call).await? {
+            Outcome::Done(answer) => Ok(answer),
+            Outcome::Elsewhere => Err(StoreError::Corrupt("a script that wants another connection".into())),
+        }
+    }
+
+    async fn evaluate_over(&self, lane: Lane, footing: &Footing, call: &Call) -> Result<Outcome, StoreError> {
+        // With none adopted, no stored one is it: the script says what there is.
+        let generation = footing.adopted.filter(|g| g.settled).map_or(Vec::new(), |g| g.encode());
         let elsewhere = lane != Lane::Durable && self.wait_replicas > 0;
         let head = self.head(&generation, call.clocks_agree, elsewhere);
-        self.evaluate(lane, &conn, call, &head).await
+        self.evaluate(lane, &footing.conn, call, &head).await
     }
 
     /// Runs a call with a head of its own, on a connection that is known.

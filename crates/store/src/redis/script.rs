@@ -15,11 +15,12 @@ pub(super) struct Script {
 impl Script {
     fn new(name: &'static str, parts: &[&str]) -> Self {
         let mut source = format!(
-            "local SKEW_MS, MINT_DEADLINE_MS, UNDO_GRACE_MS, SUPERSEDE_MAX = {}, {}, {}, {}\n",
+            "local SKEW_MS, MINT_DEADLINE_MS, UNDO_GRACE_MS, SUPERSEDE_MAX, FEED_KEPT = {}, {}, {}, {}, {}\n",
             defaults::SKEW_MS,
             defaults::MINT_DEADLINE_MS,
             defaults::UNDO_GRACE_MS,
             defaults::SUPERSEDE_MAX,
+            mayfly_lease::feed::FEED_KEPT,
         );
         for part in parts {
             source.push_str(part);
@@ -60,7 +61,7 @@ scripts! {
     renew: "evidence" "lease";
     end: "lease";
     read: ;
-    list: "page";
+    list: "page" "leases";
     start_task: "evidence" "join";
     put_join: ;
     joins: ;
@@ -72,7 +73,7 @@ scripts! {
     blocks: ;
     claim_job: ;
     save_job: ;
-    sweep: "lease" "page";
+    sweep: "lease" "page" "leases";
     due_undos: "lease";
     undone: "lease";
     knows: ;
@@ -81,4 +82,11 @@ scripts! {
     heartbeat: ;
     brokers: ;
     begin_generation: ;
+    feed_page: "page";
+    feed_read: ;
+    ping: ;
+    followers_behind: "forget";
+    forget_follower: "forget";
+    add_usage: ;
+    usage: ;
 }

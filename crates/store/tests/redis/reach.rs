@@ -13,8 +13,9 @@ use crate::support::*;
 
 /// The rights that `RedisConfig` documents.
 const RIGHTS: &str = "~mf:* resetchannels -@all +evalsha +script|load +info +config|get +wait +time +get +mget \
-     +set +setrange +getrange +incr +exists +pexpireat +pexpiretime +zadd +zrem +zcard +zcount +zscore +zrange \
-     +zrangebyscore +sadd +srem +smembers +hset +hget +hdel +hgetall";
+     +set +setrange +getrange +incr +exists +del +pexpireat +pexpiretime +zadd +zrem +zcard +zcount +zscore +zrange \
+     +zrangebyscore +sadd +srem +smembers +hset +hget +hdel +hgetall +hmget +hlen +hexists +hincrby +xadd +xrange \
+     +xread";
 
 /// Everything that a store does, once.
 async fn everything_works(store: &RedisStore) {

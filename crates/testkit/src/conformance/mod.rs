@@ -6,6 +6,7 @@
 pub mod blocking;
 pub mod checking;
 pub mod evidence;
+pub mod feed;
 pub mod generations;
 pub mod joining;
 pub mod lineage;
@@ -166,6 +167,16 @@ macro_rules! lease_store_conformance {
                 what_was_minted_before_is_dead,
                 evidence_from_before_is_refused,
                 everything_is_there_after_a_restart,
+            }
+            feed {
+                each_change_is_one_event,
+                what_changes_nothing_is_no_event,
+                a_reader_waits_for_what_comes,
+                a_reader_may_walk_away,
+                an_unknown_position_is_lost,
+                a_reader_learns_of_another_generation,
+                a_snapshot_has_what_stands,
+                a_fence_that_is_over_is_none_in_a_snapshot,
             }
             shared {
                 keys_are_replaced_by_version,

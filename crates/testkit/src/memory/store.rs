@@ -2,28 +2,37 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use mayfly_domain::feed::{Change, Event, Position};
 use mayfly_domain::time::SharedClock;
-use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, Subject, TaskId, UnixMillis, defaults};
+use mayfly_domain::{Block, DimKey, EvidenceHash, Gate, LeaseId, ProfileName, Subject, TaskId, UnixMillis};
 use mayfly_lease::command::{EndCommand, StartTaskCommand, is_indexed, sweep_key};
+use mayfly_lease::feed::{
+    FeedCursor, FeedPage, FeedRead, FollowerId, FollowerPing, Followers, Pinged, UsageCount,
+};
 use mayfly_lease::store::{BrokerSeen, StoreCounts};
 use mayfly_lease::transition::{self, View as _, Write};
 use mayfly_lease::{
-    Carry, CheckCommand, Checked, Cursor, GenerationRecord, Job, JobId, JobTarget, JoinId, JoinRecord,
-    LeaseRecord, LeaseStore, ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand,
-    Revoked, StoreError, Survey, Swept, TaskRecord, TaskStarted,
+    Carry, CheckCommand, Checked, GenerationRecord, Job, JobId, JobTarget, JoinId, JoinRecord, LeaseRecord,
+    LeaseStore, ListQuery, MintCommand, Minted, Page, RenewCommand, Renewed, RevokeCommand, Revoked,
+    StoreError, Survey, Swept, TaskRecord, TaskStarted,
 };
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::MemoryView;
+use super::list::places;
 
 /// A store in memory. Clones are other brokers on the same store.
 #[derive(Debug, Clone)]
 pub struct MemoryStore {
     clock: SharedClock,
     shared: Arc<Mutex<Shared>>,
-    adopted: Arc<Mutex<Option<GenerationRecord>>>,
+    pub(super) adopted: Arc<Mutex<Option<GenerationRecord>>>,
+    /// Told whenever something was done.
+    pub(super) told: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +44,7 @@ struct Shared {
 impl MemoryStore {
     /// An empty store whose clock is `clock`.
     pub fn new(clock: SharedClock) -> Self {
-        Self { clock, shared: Arc::default(), adopted: Arc::default() }
+        Self { clock, shared: Arc::default(), adopted: Arc::default(), told: watch::Sender::new(()) }
     }
 
     /// An empty store that goes on seeing records which are kept no longer.
@@ -55,35 +64,25 @@ impl MemoryStore {
         with(&mut self.shared.lock().view)
     }
 
-    fn run<R>(&self, act: impl FnOnce(&mut MemoryView) -> Result<R, StoreError>) -> Result<R, StoreError> {
+    pub(super) fn run<R>(
+        &self,
+        act: impl FnOnce(&mut MemoryView) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
         let adopted = *self.adopted.lock();
         let mut shared = self.shared.lock();
+        let changes = shared.view.changes;
         let view = &mut shared.view;
         view.now = self.clock.now();
-        match (&view.generation, &adopted) {
+        let outcome = match (&view.generation, &adopted) {
             _ if view.server != view.began_on => Err(StoreError::ServerChanged),
             (Some(s), Some(a)) if s.settled && s.generation == a.generation => act(view),
             (stored, _) => Err(StoreError::OtherGeneration(*stored)),
+        };
+        if shared.view.changes != changes {
+            self.told.send_replace(());
         }
+        outcome
     }
-}
-
-/// The leases of a page's index entries, and where to go on.
-fn places(view: &MemoryView, query: &ListQuery) -> (Vec<LeaseId>, Option<Cursor>) {
-    let cursor = |partition: u8, (id, expires): (&LeaseId, &UnixMillis)| Cursor {
-        partition,
-        expires: *expires,
-        id: *id,
-    };
-    let mut entries: Vec<Cursor> = match query.along {
-        Some(key) => view.index.get(&key).into_iter().flatten().map(|entry| cursor(0, entry)).collect(),
-        None => view.partitions.iter().map(|e| cursor(LeaseRecord::partition(*e.0), e)).collect(),
-    };
-    entries.retain(|c| c.expires > view.now && query.after.is_none_or(|after| *c > after));
-    entries.sort_unstable();
-    let limit = usize::try_from(query.limit.clamp(1, defaults::LIST_PAGE_MAX)).unwrap();
-    let next = entries.get(limit - 1).copied();
-    (entries.into_iter().take(limit).map(|entry| entry.id).collect(), next)
 }
 
 #[async_trait]
@@ -124,8 +123,10 @@ impl LeaseStore for MemoryStore {
             view.keys = Some(keys.clone());
         }
         view.changes = view.changes.max(carry.changes);
+        view.feed.clear();
         view.generation = Some(*next);
         view.began_on = view.server;
+        self.told.send_replace(());
         Ok(*next)
     }
 
@@ -323,7 +324,8 @@ impl LeaseStore for MemoryStore {
             let as_expected = view.keys.as_ref().map_or(0, |(version, _)| *version) == expected;
             if as_expected {
                 view.keys = Some((version, sealed.to_vec()));
-                view.changes += 1;
+                let change = Change::Keys { version };
+                view.apply(Write::Change(Event { at: view.now, revocation: None, change }));
             }
             Ok(as_expected)
         })
@@ -352,5 +354,43 @@ impl LeaseStore for MemoryStore {
                 unreadable: 0,
             })
         })
+    }
+
+    async fn feed_position(&self) -> Result<Position, StoreError> {
+        self.run(|view| view.position())
+    }
+
+    async fn feed_page(&self, after: Option<&FeedCursor>, limit: u32) -> Result<FeedPage, StoreError> {
+        self.run(|view| Ok(view.feed_page(after, limit)))
+    }
+
+    async fn feed_read(&self, after: &Position, limit: u32, wait: Duration) -> Result<FeedRead, StoreError> {
+        self.read_feed(after, limit, wait).await
+    }
+
+    async fn ping(&self, pings: &[FollowerPing]) -> Result<Pinged, StoreError> {
+        self.run(|view| view.ping(pings))
+    }
+
+    async fn followers_behind(&self, number: u64) -> Result<Followers, StoreError> {
+        self.run(|view| Ok(view.followers_behind(number)))
+    }
+
+    async fn forget_follower(&self, id: FollowerId) -> Result<(), StoreError> {
+        self.run(|view| {
+            view.followers.remove(&id);
+            Ok(())
+        })
+    }
+
+    async fn add_usage(&self, counts: &[UsageCount]) -> Result<(), StoreError> {
+        self.run(|view| {
+            view.add_usage(counts);
+            Ok(())
+        })
+    }
+
+    async fn usage(&self, profile: &ProfileName) -> Result<Vec<UsageCount>, StoreError> {
+        self.run(|view| Ok(view.usage(profile)))
     }
 }

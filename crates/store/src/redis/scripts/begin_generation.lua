@@ -24,6 +24,7 @@ for i = 3, #KEYS do
   end
 end
 call('SET', 'mf:changes', max(tonumber(call('GET', 'mf:changes') or 0), u64(ARGV[3])))
+call('DEL', 'mf:feed')
 call('SET', 'mf:server', ARGV[2])
 call('SET', KEYS[1], sub(head, 1, 30))
 return {0, sub(head, 1, 30), ARGV[2]}

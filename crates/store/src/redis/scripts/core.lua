@@ -7,6 +7,8 @@
 local byte, sub, pack, unp = string.byte, string.sub, struct.pack, struct.unpack
 local call, floor, max, min = redis.call, math.floor, math.max, math.min
 local FENCE_MAX = 281474976710655
+local NEVER = 9007199254740991
+local GATE, MARK, KEYS_CHANGED = '\1', '\2', '\3'
 local ZEROS = string.rep('\0', 16)
 
 -- `struct.unpack` also returns where it ended; these return the number alone.
@@ -72,13 +74,40 @@ local function stands(mark)
   return mark and now < u64(mark)
 end
 
+-- Enters what a snapshot must have until it ends; what is over goes, more at a time than comes.
+local function remember_until(key, id, ends)
+  call('ZADD', key, ends, id)
+  local over = call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 4)
+  if #over > 0 then call('ZREM', key, unpack(over)) end
+end
+
+-- What an event tells of a gate: `domain::feed` has the layout.
+local function told(id, gate)
+  return id .. sub(gate, 3, 26) .. sub(gate, 2, 2) .. sub(gate, 27, 34)
+end
+
+-- An event of now.
+local function event(kind, revocation, what)
+  return '\1' .. kind .. pack('>I8', now) .. revocation .. what
+end
+
+-- Counts a change and adds its event to the feed under that number.
+local function publish(kind, revocation, what)
+  local number = call('INCR', 'mf:changes')
+  call('XADD', 'mf:feed', 'MAXLEN', '~', FEED_KEPT, string.format('%.0f-0', number), 'e',
+    event(kind, revocation, what))
+  return number
+end
+
 -- Writes a gate and keeps the set of blocks. A standing block without an end has no end in Redis either.
 local function put_gate(key, id, blocked, fence, fence_ends_at, version, block_ends, tail)
   local value = pack('>BBI8I8I8I8', 1, blocked, fence, fence_ends_at, version, block_ends) .. tail
   if blocked == 1 then call('SADD', 'mf:blocks', id) else call('SREM', 'mf:blocks', id) end
   if blocked == 1 and block_ends == 0 then
+    remember_until('mf:gates', id, NEVER)
     call('SET', key, value)
   else
+    remember_until('mf:gates', id, max(fence_ends_at, block_ends))
     put(key, value, max(fence_ends_at, block_ends))
   end
   return value

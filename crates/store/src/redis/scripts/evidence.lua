@@ -136,7 +136,7 @@ local function elsewhere(p)
 end
 
 -- Writes what presenting evidence comes to. `tail`: the words of its own gate where that is new. `lease`: what
--- a join token was used for.
+-- a join token was used for. Returns what the feed tells of its gate, where another key took the evidence over.
 local function bind(p, v, tail, lease)
   for _, i in ipairs(p.names) do put(KEYS[i], p.value, p.ends) end
   if p.join then
@@ -144,6 +144,7 @@ local function bind(p, v, tail, lease)
     put(KEYS[p.join], '\1\1' .. sub(token, 3, 18) .. lease .. sub(token, 35), u64(token, 3))
   end
   if p.moved then
-    move_fence(KEYS[p.own], sub(KEYS[p.own], 8, 23), v[p.own], tail)
+    local id = sub(KEYS[p.own], 8, 23)
+    return told(id, (move_fence(KEYS[p.own], id, v[p.own], tail)))
   end
 end

@@ -85,8 +85,8 @@ else
   put(KEYS[index_at + indexes + 1], record, expires + 2 * SKEW_MS)
 end
 if task_keep then put(KEYS[task_at], task, task_keep) end
-bind(p, v, ARGV[11], id)
-if p.moved then open_job('mf:j:{j' .. id .. '}', id, p.moved, ARGV[12]) end
+local moved = bind(p, v, ARGV[11], id)
+if moved then open_job('mf:j:{j' .. id .. '}', id, p.moved, ARGV[12], GATE, moved) end
 answer[2], answer[3] = record, task
 if #p.names > 0 then answer[4] = 1 end
 answer[5] = p.changes or -1

@@ -1,4 +1,4 @@
--- Pages of an index, as lists and sweeps walk it.
+-- Entries of a sorted set of ids, page by page, while it changes.
 
 -- Whether `a` is not after `b`; Lua's own comparison follows the server's locale.
 local function not_after(a, b)
@@ -9,41 +9,21 @@ local function not_after(a, b)
   return a3 <= b3
 end
 
--- The ids of a page, and where to go on. `place`: where the last page ended: partition (1), expiry (8), id (16), whether
--- there was one (1), limit (4). `along`: the index, or none for the expiry partitions.
-local function page(place, along)
-  local partition, expires, last, started, limit = unp('>BI8c16BI4', place)
-
-  -- The rank of the first entry that is not over and after the place where the last page ended.
-  local function rank(key)
-    if started == 0 or expires <= now then return call('ZCOUNT', key, '-inf', now) end
-    local low = call('ZCOUNT', key, '-inf', expires - 1)
-    local high = low + call('ZCOUNT', key, expires, expires)
-    while low < high do
-      local middle = floor((low + high) / 2)
-      if not_after(call('ZRANGE', key, middle, middle)[1], last) then low = middle + 1 else high = middle end
-    end
-    return low
-  end
-
-  local ids, next_place = {}, false
-  local function take(key, p)
-    local from = rank(key)
-    started = 0
-    local entries = call('ZRANGE', key, from, from + limit - #ids - 1, 'WITHSCORES')
-    for i = 1, #entries, 2 do ids[#ids + 1] = entries[i] end
-    if #ids == limit and #entries > 0 then
-      next_place = pack('>BI8c16', p, entries[#entries], entries[#entries - 1])
-    end
-  end
-
-  if along then
-    take(along, 0)
+-- Up to `most` entries of `key` with scores above `low` and up to `high`, in the order of score and id: {id, score, ...}.
+-- `score` and `last`, where they are given: after that entry.
+local function entries(key, low, high, score, last, most)
+  local from
+  if not last or score <= low then
+    from = call('ZCOUNT', key, '-inf', low)
   else
-    for p = partition, 255 do
-      take('mf:x:{' .. p .. '}', p)
-      if #ids == limit then break end
+    from = call('ZCOUNT', key, '-inf', score - 1)
+    local ends = from + call('ZCOUNT', key, score, score)
+    while from < ends do
+      local middle = floor((from + ends) / 2)
+      if not_after(call('ZRANGE', key, middle, middle)[1], last) then from = middle + 1 else ends = middle end
     end
   end
-  return ids, next_place
+  local to = min(from + most, call('ZCOUNT', key, '-inf', high))
+  if to <= from then return {} end
+  return call('ZRANGE', key, from, to - 1, 'WITHSCORES')
 end

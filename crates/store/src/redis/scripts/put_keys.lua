@@ -6,5 +6,5 @@ if no then return no end
 local expected, version = unp('>I8I8', ARGV[2])
 if (v[2] and u64(v[2]) or 0) ~= expected then return {0, 0} end
 call('SET', KEYS[2], pack('>I8', version) .. ARGV[3])
-call('INCR', 'mf:changes')
+publish(KEYS_CHANGED, ZEROS, pack('>I8', version))
 return {0, 1}

@@ -14,4 +14,4 @@ if ARGV[6] == '1' then
 end
 local fence
 gate, fence = move_fence(KEYS[2], ARGV[4], gate, ARGV[5])
-return {0, now, open_job(KEYS[3], ARGV[2], fence, ARGV[3]), gate, fence}
+return {0, now, open_job(KEYS[3], ARGV[2], fence, ARGV[3], GATE, told(ARGV[4], gate)), gate, fence}

@@ -31,4 +31,4 @@ settle()
 t = pack('>BBI8I8I8', 1, 1, started, ends, kept) .. rest
 put(KEYS[2], t, kept)
 local gate, fence = move_fence(KEYS[3], id, v[3], ARGV[7])
-return {0, now, open_job(KEYS[4], ARGV[2], fence, ARGV[3]), t, gate, fence, 1}
+return {0, now, open_job(KEYS[4], ARGV[2], fence, ARGV[3], GATE, told(id, gate)), t, gate, fence, 1}

@@ -14,5 +14,5 @@ if ARGV[3] == '1' then
 end
 gate = put_gate(KEYS[2], ARGV[2], set, fence_of(gate) or 0, max(ends, fence_ends()),
   max(version + 1, now), block_ends, ARGV[5])
-call('INCR', 'mf:changes')
+publish(GATE, ZEROS, told(ARGV[2], gate))
 return {0, gate}
