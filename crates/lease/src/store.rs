@@ -201,8 +201,9 @@ pub trait LeaseStore: Send + Sync + 'static {
     /// Leases with side effects that are due: overdue ones are ended first, in the same step that finds them.
     async fn due_undos(&self, limit: u32) -> Result<Vec<LeaseRecord>, StoreError>;
 
-    /// Confirms an undo. A lease that ended while reserved stays queued for a second undo after the grace.
-    async fn undone(&self, id: LeaseId) -> Result<(), StoreError>;
+    /// Confirms the undo of `due`, as [`Self::due_undos`] returned it. A lease that ended while reserved stays queued
+    /// for a second undo after the grace; only an undo that began after the first one was confirmed is the second.
+    async fn undone(&self, due: &LeaseRecord) -> Result<(), StoreError>;
 
     /// The sealed keys with their version.
     async fn keys(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError>;

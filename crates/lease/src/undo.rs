@@ -1,9 +1,10 @@
 //! Undoing side effects: the reaper, and the scan that finds what has lost its record.
 
 use async_trait::async_trait;
-use mayfly_domain::{LeaseId, LeaseState, UnixMillis};
+use mayfly_domain::{LeaseId, LeaseState, UnixMillis, defaults};
 
 use crate::command::CheckCommand;
+use crate::record::LeaseRecord;
 use crate::store::{LeaseStore, StoreError};
 
 /// A target where credentials of one kind leave something behind. Names at the target derive from the
@@ -42,7 +43,7 @@ pub async fn reap(store: &dyn LeaseStore, target: &dyn Target, limit: u32) -> Re
     for record in store.due_undos(limit).await? {
         match target.undo(record.id).await {
             Ok(()) => {
-                store.undone(record.id).await?;
+                store.undone(&record).await?;
                 round.undone += 1;
             }
             Err(why) => {
@@ -54,6 +55,12 @@ pub async fn reap(store: &dyn LeaseStore, target: &dyn Target, limit: u32) -> Re
     Ok(round)
 }
 
+/// Whether a mint may still confirm this lease, at `now` by a broker's own clock: it may be ahead of the store's, which
+/// decides, by the skew.
+pub fn may_be_confirmed(record: &LeaseRecord, now: UnixMillis) -> bool {
+    record.state == LeaseState::Reserved && now < record.confirm_by.plus(defaults::SKEW_MS)
+}
+
 /// One scan: what is at the target is listed first, records are read after; what is neither reserved within
 /// its deadline nor accepted by a check is undone.
 ///
@@ -63,11 +70,7 @@ pub async fn scan(store: &dyn LeaseStore, target: &dyn Target, now: UnixMillis) 
     let mut round = Round::default();
     let listed = target.list().await.map_err(StoreError::Unavailable)?;
     for id in listed {
-        let reserved = store
-            .get(id)
-            .await?
-            .is_some_and(|record| record.state == LeaseState::Reserved && now < record.confirm_by);
-        if reserved {
+        if store.get(id).await?.is_some_and(|record| may_be_confirmed(&record, now)) {
             continue;
         }
         match store.check(&CheckCommand { id, observation: None }).await {

@@ -114,7 +114,7 @@ pass! {
     save_job(job: &Job, lease_ms: u64) -> ();
     job(id: JobId) -> Option<Job>;
     due_undos(limit: u32) -> Vec<LeaseRecord>;
-    undone(id: LeaseId) -> ();
+    undone(due: &LeaseRecord) -> ();
     keys() -> Option<(u64, Vec<u8>)>;
     put_keys(expected: u64, version: u64, sealed: &[u8]) -> bool;
     heartbeat(id: &str, keys_version: u64, for_ms: u64) -> ();

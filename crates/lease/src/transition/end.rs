@@ -152,18 +152,21 @@ pub fn overdue<V: View>(
     Ok((Some(record), writes))
 }
 
-/// Confirms an undo that is due. Only an ended lease's undo counts; one that ended while reserved is undone a
-/// second time after the grace, since its maker may still have been at work. A confirmation that comes again
-/// (two reapers, a lost answer) does not count as the second.
+/// Confirms an undo that was due. Only an ended lease's undo counts; one that ended while reserved is undone a
+/// second time after the grace, since its maker may still have been at work. `due` is the record as it was handed out
+/// to be undone: a confirmation that comes again, or however late (two reapers, one of them suspended), does not count
+/// as the second, since what it undid came before what the maker left.
 ///
 /// # Errors
 /// [`No`], and whatever the view can't read.
-pub fn undone<V: View>(view: &V, id: mayfly_domain::LeaseId, now: UnixMillis) -> Result<Step<()>, V::Error> {
+pub fn undone<V: View>(view: &V, due: &LeaseRecord, now: UnixMillis) -> Result<Step<()>, V::Error> {
+    let id = due.id;
     let Some(mut record) = view.record(id)? else { return Ok(((), vec![Write::UndoDone(id)])) };
     if !matches!(record.state, LeaseState::Ended(_)) {
         return Err(No::RaceLost.into());
     }
-    if view.undo_due(id)?.is_none_or(|due| now < due) {
+    let again = (record.flags ^ due.flags) & FLAG_UNDONE_ONCE != 0;
+    if again || view.undo_due(id)?.is_none_or(|due| now < due) {
         return Ok(((), Vec::new()));
     }
     if record.flags & FLAG_ENDED_RESERVED != 0 && record.flags & FLAG_UNDONE_ONCE == 0 {

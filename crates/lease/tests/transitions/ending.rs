@@ -1,6 +1,7 @@
 //! Ends and undos, state by state.
 
 use mayfly_domain::{CredentialKind, EndReason, LeaseState, UnixMillis, defaults};
+use mayfly_lease::LeaseRecord;
 use mayfly_lease::record::{FLAG_ENDED_RESERVED, FLAG_SIDE_EFFECT, FLAG_UNDONE, FLAG_UNDONE_ONCE};
 use mayfly_lease::transition::{self, No, Write};
 use mayfly_testkit::words;
@@ -33,7 +34,7 @@ fn a_record_with_a_side_effect_is_kept_until_its_undo_is_confirmed() {
     b.advance(5_000);
     let (_, writes) = b.writes(|view, now| transition::end(view, &account.release(), now)).unwrap();
     assert_eq!(told(&writes), (Some(None), Some(b.now())), "an active one is undone at once");
-    let ((), writes) = b.writes(|view, now| transition::undone(view, record.id, now)).unwrap();
+    let ((), writes) = b.writes(|view, now| transition::undone(view, &record, now)).unwrap();
     assert_eq!(told(&writes), (Some(Some(record.expires.plus(60_000))), None));
     assert!(writes.contains(&Write::UndoDone(record.id)));
     assert_eq!(b.view.records[&record.id].0.flags, FLAG_SIDE_EFFECT | FLAG_UNDONE);
@@ -59,17 +60,22 @@ fn what_ended_while_reserved_is_undone_twice() {
     assert_eq!(ended.flags, FLAG_SIDE_EFFECT | FLAG_ENDED_RESERVED);
     assert_eq!(told(&writes), (Some(None), Some(record.confirm_by)), "not before the deadline");
 
-    let undone = |b: &mut Bench| b.writes(|view, now| transition::undone(view, record.id, now)).unwrap().1;
-    assert!(undone(&mut b).is_empty(), "a confirmation before it is due counts for nothing");
+    let undone = |b: &mut Bench, due: &LeaseRecord| {
+        b.writes(|view, now| transition::undone(view, due, now)).unwrap().1
+    };
+    let first = ended;
+    assert!(undone(&mut b, &first).is_empty(), "a confirmation before it is due counts for nothing");
     b.view.now = record.confirm_by.plus(7);
     let again = b.now().plus(defaults::UNDO_GRACE_MS);
-    assert_eq!(told(&undone(&mut b)), (Some(None), Some(again)));
+    assert_eq!(told(&undone(&mut b, &first)), (Some(None), Some(again)));
     assert_eq!(b.view.records[&record.id].0.flags & FLAG_UNDONE_ONCE, FLAG_UNDONE_ONCE);
-    assert!(undone(&mut b).is_empty(), "the same confirmation again");
+    assert!(undone(&mut b, &first).is_empty(), "the same confirmation again");
     b.view.now = again;
-    assert!(undone(&mut b).contains(&Write::UndoDone(record.id)));
+    assert!(undone(&mut b, &first).is_empty(), "nor is it the second when it comes as late");
+    let second = b.writes(|view, now| transition::overdue(view, record.id, now)).unwrap().0.unwrap();
+    assert!(undone(&mut b, &second).contains(&Write::UndoDone(record.id)));
     assert_eq!(b.view.records[&record.id].0.flags & FLAG_UNDONE, FLAG_UNDONE);
-    assert!(undone(&mut b).is_empty(), "and late ones");
+    assert!(undone(&mut b, &second).is_empty(), "and late ones");
 }
 
 #[test]
@@ -77,9 +83,10 @@ fn only_an_ended_leases_undo_is_confirmed() {
     let mut b = Bench::new();
     let record = b.minted(&wish(1).kind(CredentialKind::Account));
     b.view.now = record.confirm_by;
-    let undone = b.writes(|view, now| transition::undone(view, record.id, now)).map(drop);
+    let undone = b.writes(|view, now| transition::undone(view, &record, now)).map(drop);
     assert_eq!(undone, Err(No::RaceLost));
-    let ((), writes) = b.writes(|view, now| transition::undone(view, words::lease(9), now)).unwrap();
+    let unknown = LeaseRecord { id: words::lease(9), ..record };
+    let ((), writes) = b.writes(|view, now| transition::undone(view, &unknown, now)).unwrap();
     assert_eq!(writes, [Write::UndoDone(words::lease(9))]);
 }
 

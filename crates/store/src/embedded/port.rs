@@ -191,8 +191,9 @@ impl LeaseStore for EmbeddedStore {
         self.write(Lane::Normal, move |work| jobs::due_undos(work, limit, &unreadable)).await
     }
 
-    async fn undone(&self, id: LeaseId) -> Result<(), StoreError> {
-        self.write(Lane::Normal, move |work| work.step(|view, now| transition::undone(view, id, now))).await
+    async fn undone(&self, due: &LeaseRecord) -> Result<(), StoreError> {
+        let due = due.clone();
+        self.write(Lane::Normal, move |work| work.step(|view, now| transition::undone(view, &due, now))).await
     }
 
     async fn keys(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {

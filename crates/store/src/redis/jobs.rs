@@ -3,7 +3,7 @@
 use mayfly_domain::{Fence, LeaseId, UnixMillis};
 use mayfly_lease::command::sweep_key;
 use mayfly_lease::job::{Job, JobId, JobTarget};
-use mayfly_lease::record::reason_octet;
+use mayfly_lease::record::{FLAG_UNDONE_ONCE, reason_octet};
 use mayfly_lease::{LeaseRecord, StoreError, Swept};
 
 use super::RedisStore;
@@ -113,9 +113,10 @@ impl RedisStore {
         Ok(due)
     }
 
-    pub(super) async fn do_undone(&self, id: LeaseId) -> Result<(), StoreError> {
-        let args = vec![id.as_bytes().to_vec()];
-        let keys = Keys::new([keys::record(id)]);
+    pub(super) async fn do_undone(&self, due: &LeaseRecord) -> Result<(), StoreError> {
+        let once = due.flags & FLAG_UNDONE_ONCE != 0;
+        let args = vec![due.id.as_bytes().to_vec(), vec![u8::from(once)]];
+        let keys = Keys::new([keys::record(due.id)]);
         self.run(Lane::Back, Call::new(&SCRIPTS.undone, keys, args)).await?;
         Ok(())
     }

@@ -249,8 +249,8 @@ impl LeaseStore for RedisStore {
         self.do_due_undos(limit).await
     }
 
-    async fn undone(&self, id: LeaseId) -> Result<(), StoreError> {
-        self.do_undone(id).await
+    async fn undone(&self, due: &LeaseRecord) -> Result<(), StoreError> {
+        self.do_undone(due).await
     }
 
     async fn keys(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {

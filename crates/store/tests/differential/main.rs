@@ -146,7 +146,10 @@ impl Side {
             Op::WithdrawJoin(n) => told(s.withdraw_join(JoinId([*n; 8])).await),
             Op::Sweep => told(self.sweep().await),
             Op::Reap => told(self.reap().await),
-            Op::Undone(place) => told(s.undone(self.at(*place).1).await),
+            Op::Undone(place) => match s.get(self.at(*place).1).await.unwrap().or(self.at(*place).2) {
+                Some(record) => told(s.undone(&record).await),
+                None => String::new(),
+            },
             Op::List(along) => {
                 let along = along.map(|(dimension, n)| words::subject(dimension, n).key());
                 let page = s.list(&ListQuery { along, after: None, limit: 1_000 }).await;
@@ -185,7 +188,7 @@ impl Side {
         let mut due = self.store.due_undos(1_000).await?;
         due.sort_by_key(|record| record.id);
         for record in &due {
-            self.store.undone(record.id).await?;
+            self.store.undone(record).await?;
         }
         Ok(due)
     }

@@ -240,14 +240,14 @@ async fn a_side_effect_is_confirmed_and_undone() {
     store.mint(&mint_of(2, "run-1", CredentialKind::Account)).await.unwrap();
     store.revoke(&revoke_owner(1)).await.unwrap();
     assert_eq!(no(store.confirm(lease_id(2)).await), No::RaceLost);
-    assert_eq!(no(store.undone(lease_id(1)).await), No::RaceLost);
+    assert_eq!(no(store.undone(&active).await), No::RaceLost);
     let job = store.claim_job(10_000).await.unwrap().unwrap();
     let step = sweep::step(&store, job).await.unwrap();
     assert_eq!(step.job.with_side_effects, 2);
     let due = store.due_undos(10).await.unwrap();
     assert_eq!(due.iter().map(|r| r.id).collect::<Vec<_>>(), [lease_id(1)]);
     assert_eq!(store.counts().await.unwrap().undo_pending, 2);
-    store.undone(lease_id(1)).await.unwrap();
+    store.undone(&due[0]).await.unwrap();
     assert_eq!(store.counts().await.unwrap().undo_pending, 1);
     assert_eq!(store.due_undos(10).await.unwrap(), []);
 }

@@ -31,8 +31,9 @@ async fn everything_works(store: &RedisStore) {
     let job = store.claim_job(1_000).await.unwrap().unwrap();
     assert!(sweep::step(store, job).await.unwrap().job.done);
     store.list(&ListQuery { along: None, after: None, limit: 5 }).await.unwrap();
-    store.due_undos(5).await.unwrap();
-    store.undone(lease_id(2)).await.unwrap();
+    for due in store.due_undos(5).await.unwrap() {
+        store.undone(&due).await.unwrap();
+    }
     store.counts().await.unwrap();
     store.put_keys(0, 1, b"sealed").await.unwrap();
     for n in [3, 4] {

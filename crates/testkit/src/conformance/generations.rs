@@ -1,10 +1,11 @@
 //! Generations: nothing is done in another one, and what must survive is carried over first.
 
 use mayfly_domain::{Dimension, LeaseId, UnixMillis, defaults};
-use mayfly_lease::transition::No;
+use mayfly_lease::transition::{self, No};
 use mayfly_lease::{Carry, CheckCommand, GenerationRecord, StoreError};
 
 use super::World;
+use crate::memory::MemoryView;
 use crate::words::{self, Wish};
 
 /// Every call that reads or changes leases, and that it found another generation.
@@ -12,6 +13,8 @@ async fn everything_finds(w: &World, found: Option<GenerationRecord>) {
     let (s, now) = (&w.store, w.now());
     let wish = w.wish();
     let other = StoreError::OtherGeneration(found);
+    let mut elsewhere = MemoryView::in_generation(words::generation(1, now));
+    let due = elsewhere.step(|view, now| transition::mint(view, &wish.mint(now), now)).unwrap().record;
     let job = mayfly_lease::Job {
         id: words::revocation(9_999),
         target: mayfly_lease::JobTarget::Lease(words::lease(1)),
@@ -45,7 +48,7 @@ async fn everything_finds(w: &World, found: Option<GenerationRecord>) {
         ("sweep", s.sweep(&job, 10, 1_000).await.err()),
         ("save_job", s.save_job(&job, 1).await.err()),
         ("due_undos", s.due_undos(1).await.err()),
-        ("undone", s.undone(id).await.err()),
+        ("undone", s.undone(&due).await.err()),
         ("put_keys", s.put_keys(0, 1, b"sealed").await.err()),
     ];
     for (call, error) in outcomes {

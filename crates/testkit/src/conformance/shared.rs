@@ -58,7 +58,7 @@ pub async fn counts_count(w: World) {
     let counts = w.store.counts().await.unwrap();
     assert_eq!((counts.live_leases, counts.open_jobs, counts.undo_pending), (2, 1, 1));
     w.sweep().await;
-    w.store.undone(account.id).await.unwrap();
+    w.store.undone(&account).await.unwrap();
     let counts = w.store.counts().await.unwrap();
     assert_eq!((counts.live_leases, counts.open_jobs, counts.undo_pending), (2, 0, 0));
     assert!(matches!(w.state(account.id).await, Some(LeaseState::Ended(_))));

@@ -311,8 +311,8 @@ impl LeaseStore for MemoryStore {
         })
     }
 
-    async fn undone(&self, id: LeaseId) -> Result<(), StoreError> {
-        self.run(|view| view.step(|view, now| transition::undone(view, id, now)))
+    async fn undone(&self, due: &LeaseRecord) -> Result<(), StoreError> {
+        self.run(|view| view.step(|view, now| transition::undone(view, due, now)))
     }
 
     async fn keys(&self) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
