@@ -9,6 +9,7 @@ COPY config config
 COPY tests tests
 COPY examples examples
 COPY bench bench
+COPY proof proof
 RUN cargo build --locked --release -p mayfly-cli --bin mayfly
 RUN mkdir -p /out/state /out/log && cp target/release/mayfly /out/mayfly
 

@@ -42,8 +42,9 @@ deny:
 bans:
 	$(CARGO) test --locked -p mayfly-tests --test e2e house::
 
-docs: ## write the generated pages again: docs/errors.md, docs/limits.md
+docs: ## write the generated pages again: docs/errors.md, docs/limits.md, docs/proof.md
 	MAYFLY_WRITE_DOCS=1 $(CARGO) test --locked -p mayfly-tests --test e2e house::generated
+	MAYFLY_WRITE_DOCS=1 $(CARGO) test --locked -p mayfly-proof --test proof
 
 bench: install ## measure on this machine, print a table, write target/bench/report.json
 	$(CARGO) build --locked --release -p mayfly-bench

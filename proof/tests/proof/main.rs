@@ -1,0 +1,5 @@
+//! The models hold, without each order they do not, and docs/proof.md says so.
+//!
+//! `MAYFLY_WRITE_DOCS=1 cargo test -p mayfly-proof` writes the page.
+
+mod page;
