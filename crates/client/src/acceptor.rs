@@ -5,8 +5,8 @@ use std::time::Duration;
 use mayfly_domain::Reason;
 use mayfly_proto::v1 as pb;
 use mayfly_proto::v1::acceptor_service_client::AcceptorServiceClient;
-use tonic::Request;
 use tonic::transport::Channel;
+use tonic::{Request, Streaming};
 
 use crate::channel;
 use crate::context::Target;
@@ -28,7 +28,23 @@ impl AcceptorClient {
         if target.identity.is_none() {
             return Err(Failure::of(Reason::CertificateRequired).fact("context", &target.name));
         }
-        Ok(Self(AcceptorServiceClient::new(channel::connect(target).await?)))
+        Ok(Self::over(channel::connect(target).await?))
+    }
+
+    /// A client over a channel that was connected with an acceptor's certificate.
+    pub fn over(channel: Channel) -> Self {
+        Self(AcceptorServiceClient::new(channel).max_decoding_message_size(channel::ANSWER_OCTETS_MAX))
+    }
+
+    /// Follows the feed: `requests` begin with a start, then come the pings.
+    ///
+    /// # Errors
+    /// Why it may not, or there is no connection.
+    pub async fn follow(
+        &self,
+        requests: impl tonic::IntoStreamingRequest<Message = pb::FollowRequest>,
+    ) -> Result<Streaming<pb::FollowResponse>, Failure> {
+        Ok(self.0.clone().follow(requests).await?.into_inner())
     }
 
     /// Asks about one credential, once: a DPoP proof is spent by the first ask. Anything but an answer that says

@@ -1,0 +1,117 @@
+//! The follower's task: keeps a session with a broker, and watches over freshness and ends while there is none.
+//!
+//! Both run in one task, so that only one thread writes to a table. Must never prolong what no broker has confirmed.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use mayfly_domain::{BootTime, Reason};
+use tokio::time::sleep;
+
+use crate::guards::Concerned;
+use crate::verifier::Shared;
+
+pub(crate) mod apply;
+pub(crate) mod dial;
+mod session;
+
+use apply::Following;
+
+/// The longest pause between two looks at the clocks.
+const LOOK: Duration = Duration::from_millis(250);
+/// Looks between two cleanings of the table.
+const LOOKS_A_CLEANING: u32 = 40;
+/// The waits before the next session.
+const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+
+/// Follows until it is dropped.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    tokio::select! {
+        never = follow(&shared) => match never {},
+        never = watch(&shared) => match never {},
+    }
+}
+
+fn waits() -> ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(WAIT.0)
+        .with_max_delay(WAIT.1)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+async fn follow(shared: &Shared) -> Infallible {
+    let mut following = Following::new(shared, shared.id);
+    let mut waits = waits();
+    let mut turn = 0;
+    loop {
+        let pongs = following.pongs();
+        let lost = session::follow(&mut following, turn).await;
+        following.disconnected();
+        tracing::warn!(broker = turn % shared.dial.brokers().max(1), error = %lost, "lost the feed");
+        // A session that answered a ping was a good one: the next broker is asked as soon as jitter allows.
+        if following.pongs() > pongs {
+            waits = self::waits();
+        }
+        turn = turn.wrapping_add(1);
+        sleep(waits.next().unwrap_or(WAIT.1)).await;
+    }
+}
+
+/// Ends what is over, whether or not there is a session.
+async fn watch(shared: &Shared) -> Infallible {
+    let mut looks = 0_u32;
+    loop {
+        let now = shared.clock.now();
+        for _ in 0..shared.guards.expire(now) {
+            shared.metrics.guard_ended(Reason::LeaseExpired);
+        }
+        shared.tell_freshness();
+        let left = shared.promised().since(shared.boot.now());
+        if left.is_zero() {
+            shared.end_guards(Concerned::All, |_| Err(Reason::AcceptorNotFresh));
+        }
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(LOOKS_A_CLEANING) {
+            shared.state.load().table.clean(now);
+        }
+        let next_end =
+            shared.guards.next_end().map_or(LOOK, |end| Duration::from_millis(end.0.saturating_sub(now.0)));
+        let left = if left.is_zero() { LOOK } else { left };
+        sleep(LOOK.min(next_end).min(left).max(Duration::from_millis(1))).await;
+    }
+}
+
+impl Shared {
+    /// Publishes until when the table is fresh.
+    pub(crate) fn publish(&self, until: BootTime) {
+        self.state.load().set_fresh_until(until);
+        self.promised.fetch_max(until.0, Ordering::SeqCst);
+        self.tell_freshness();
+    }
+
+    /// Until when guards may rest on what was last heard: a table that has to be loaded anew does not take it back.
+    fn promised(&self) -> BootTime {
+        BootTime(self.promised.load(Ordering::SeqCst))
+    }
+
+    fn tell_freshness(&self) {
+        let is_fresh = self.is_fresh();
+        self.fresh.send_if_modified(|told| std::mem::replace(told, is_fresh) != is_fresh);
+    }
+
+    /// Judges the guards that something concerns, and counts those that end.
+    pub(crate) fn end_guards(
+        &self,
+        concerned: Concerned,
+        judge: impl Fn(&crate::Judged) -> Result<(), Reason>,
+    ) {
+        for reason in self.guards.judge(concerned, judge) {
+            self.metrics.guard_ended(reason);
+        }
+    }
+}
