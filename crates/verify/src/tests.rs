@@ -1,5 +1,8 @@
 //! What the tests of this crate share, and what they show of the whole.
 
+mod broker;
+mod tokens;
+
 use mayfly_domain::{
     CredentialId, Fence, Generation, GenerationId, LeaseId, Observation, Pair, Scopes, SignerId, SpiffeId,
     Subject, TrustDomain, UnixMillis,
