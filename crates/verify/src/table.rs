@@ -259,3 +259,6 @@ impl State {
         (Verdict::NotFresh, false)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,11 @@
 //! What the tests of this crate share, and what they show of the whole.
 
+mod ask;
 mod broker;
+mod certificates;
+mod feed;
+mod guards;
+mod time;
 mod tokens;
 
 use mayfly_domain::{
