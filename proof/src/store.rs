@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use mayfly_domain::feed::{Change, Event, GateState};
 use mayfly_domain::follow::FenceTable;
-use mayfly_domain::{DimKey, EvidenceHash, Fence, Gate, LeaseId, Observation, Pair, UnixMillis};
+use mayfly_domain::{
+    AcceptorMode, DimKey, EvidenceHash, Fence, Gate, LeaseId, Observation, Pair, UnixMillis,
+};
+use mayfly_lease::job::ExposureCount;
 use mayfly_lease::transition::{Binding, Bucket, No, Step, View, Write};
 use mayfly_lease::{GenerationRecord, Job, JobId, JoinRecord, LeaseRecord, Mark, TaskRecord};
 use mayfly_testkit::words;
@@ -85,7 +88,7 @@ impl Store {
         match write {
             Write::Used(id, until) => drop(self.used.insert(id, until)),
             Write::Binding(hash, binding) => drop(self.bindings.insert(hash, binding)),
-            Write::Index(key, id, expires) => drop(self.index.insert((key, id), expires)),
+            Write::Index(key, id, _, expires) => drop(self.index.insert((key, id), expires)),
             Write::Partition(id, expires) => drop(self.partitions.insert(id, expires)),
             Write::Record(record, keep) => drop(self.records.insert(record.id, (Arc::new(*record), keep))),
             Write::Undo(id, due) => drop(self.undo.insert(id, due)),
@@ -207,6 +210,13 @@ impl View for Store {
     fn task(&self, key: DimKey) -> Result<Option<TaskRecord>, No> {
         Ok(self.tasks.get(&key).map(|task| (**task).clone()))
     }
+    fn exposure(&self, key: DimKey, now: UnixMillis) -> Result<ExposureCount, No> {
+        let mut exposure = ExposureCount::default();
+        let live = self.index.iter().filter(|((of, _), end)| *of == key && now < **end);
+        live.for_each(|(_, end)| exposure.add(AcceptorMode::Online, 1, *end));
+        Ok(exposure)
+    }
+
     fn live(&self, key: DimKey, now: UnixMillis) -> Result<u32, No> {
         let live = self.index.iter().filter(|((of, _), end)| *of == key && now < **end).count();
         Ok(u32::try_from(live).unwrap_or(u32::MAX))

@@ -199,6 +199,18 @@ pub enum AcceptorMode {
 }
 
 impl AcceptorMode {
+    /// Every mode, each at the place that is its number in stores.
+    pub const ALL: [Self; 3] = [Self::Online, Self::Feed, Self::Offline];
+
+    /// Its number in stores.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Online => 0,
+            Self::Feed => 1,
+            Self::Offline => 2,
+        }
+    }
+
     /// The stable name.
     pub const fn as_str(self) -> &'static str {
         match self {

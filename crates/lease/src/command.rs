@@ -5,7 +5,7 @@ use mayfly_domain::{
     TaskReason, Thumbprint, Ttl, UnixMillis,
 };
 
-use crate::job::{Job, JobId, JobTarget};
+use crate::job::{ExposureCount, Job, JobId, JobTarget};
 use crate::record::{LeaseBody, LeaseRecord};
 use crate::task::{TaskBody, TaskRecord};
 
@@ -278,8 +278,11 @@ pub struct Revoked {
     pub gate: Option<Gate>,
     /// The task after it, where one was ended.
     pub task: Option<TaskRecord>,
-    /// How many changes the store has counted.
+    /// How many changes the store has counted: the number of its event.
     pub changes: u64,
+    /// How the leases that it covers are checked, where the index tells: for a workload, an owner and a task. Those that
+    /// had ended already count until their hard expiry.
+    pub exposure: Option<ExposureCount>,
 }
 
 /// A task that was started.
@@ -322,7 +325,7 @@ pub struct EndCommand {
 /// A place in the list of leases: stable while leases come and go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Cursor {
-    /// The partition of the expiry index; zero along a subject.
+    /// The partition of the expiry index; along a subject the number of the acceptors' mode.
     pub partition: u8,
     /// The expiry of the last lease that was seen.
     pub expires: UnixMillis,

@@ -1,6 +1,6 @@
 //! A revocation as a stored job: what it names, who asked for it, and how far its sweep has come.
 
-use mayfly_domain::{EndReason, Fence, LeaseId, Subject, TaskReason, UnixMillis};
+use mayfly_domain::{AcceptorMode, EndReason, Fence, LeaseId, Subject, TaskReason, UnixMillis};
 use uuid::Uuid;
 
 /// A revocation's id, shown as `rev_` and 32 hexadecimal digits.
@@ -61,6 +61,18 @@ pub struct ExposureCount {
     pub offline: u64,
     /// When the last of them ends.
     pub last_ends: UnixMillis,
+}
+
+impl ExposureCount {
+    /// Counts `leases` of a mode, the last of which ends at `last_ends`.
+    pub fn add(&mut self, mode: AcceptorMode, leases: u64, last_ends: UnixMillis) {
+        match mode {
+            AcceptorMode::Online => self.online += leases,
+            AcceptorMode::Feed => self.feed += leases,
+            AcceptorMode::Offline => self.offline += leases,
+        }
+        self.last_ends = self.last_ends.max(last_ends);
+    }
 }
 
 /// A revocation and its sweep.

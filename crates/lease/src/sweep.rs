@@ -1,6 +1,6 @@
 //! The sweep: a stored job that ends, in small batches, the leases that a check refuses already.
 
-use mayfly_domain::{AcceptorMode, LeaseId, defaults};
+use mayfly_domain::{LeaseId, defaults};
 
 use crate::job::Job;
 use crate::store::{LeaseStore, StoreError};
@@ -27,12 +27,7 @@ pub async fn step(store: &dyn LeaseStore, mut job: Job) -> Result<SweepStep, Sto
     for record in &swept.found {
         job.ended += 1;
         job.with_side_effects += u64::from(record.has_side_effect());
-        match record.body.acceptors {
-            AcceptorMode::Online => job.exposure.online += 1,
-            AcceptorMode::Feed => job.exposure.feed += 1,
-            AcceptorMode::Offline => job.exposure.offline += 1,
-        }
-        job.exposure.last_ends = job.exposure.last_ends.max(record.expires);
+        job.exposure.add(record.body.acceptors, 1, record.expires);
     }
     job.cursor = swept.next;
     job.done = swept.next.is_none();

@@ -12,6 +12,7 @@
 
 pub mod clock;
 pub mod conformance;
+pub mod feed;
 pub mod files;
 pub mod issuer;
 pub mod memory;

@@ -10,8 +10,9 @@ mod store;
 use std::collections::{BTreeMap, VecDeque};
 
 use mayfly_domain::feed::Numbered;
-use mayfly_domain::{DimKey, EvidenceHash, Gate, LeaseId, ProfileName, Subject, UnixMillis};
+use mayfly_domain::{AcceptorMode, DimKey, EvidenceHash, Gate, LeaseId, ProfileName, Subject, UnixMillis};
 use mayfly_lease::feed::{FEED_KEPT, FollowerId, FollowerSeen};
+use mayfly_lease::job::ExposureCount;
 use mayfly_lease::transition::{Binding, Bucket, No, Step, View, Write};
 use mayfly_lease::{GenerationRecord, Job, JobId, JoinRecord, LeaseRecord, Mark, StoreError, TaskRecord};
 
@@ -51,8 +52,8 @@ pub struct MemoryView {
     pub joins: BTreeMap<EvidenceHash, JoinRecord>,
     /// Tasks.
     pub tasks: BTreeMap<DimKey, TaskRecord>,
-    /// Index entries with their expiry.
-    pub index: BTreeMap<DimKey, BTreeMap<LeaseId, UnixMillis>>,
+    /// Index entries with the acceptors' mode and their expiry.
+    pub index: BTreeMap<DimKey, BTreeMap<LeaseId, (AcceptorMode, UnixMillis)>>,
     /// Partition entries with their expiry.
     pub partitions: BTreeMap<LeaseId, UnixMillis>,
     /// Rate limits.
@@ -110,8 +111,8 @@ impl MemoryView {
             Write::Join(record) => {
                 self.joins.insert(record.hash, *record);
             }
-            Write::Index(key, id, expires) => {
-                self.index.entry(key).or_default().insert(id, expires);
+            Write::Index(key, id, mode, expires) => {
+                self.index.entry(key).or_default().insert(id, (mode, expires));
             }
             Write::Partition(id, expires) => {
                 self.partitions.insert(id, expires);
@@ -205,8 +206,15 @@ impl View for MemoryView {
     }
 
     fn live(&self, key: DimKey, now: UnixMillis) -> Result<u32, StoreError> {
-        let live = self.index.get(&key).map_or(0, |e| e.values().filter(|end| **end > now).count());
+        let live = self.index.get(&key).map_or(0, |e| e.values().filter(|(_, end)| *end > now).count());
         Ok(u32::try_from(live).unwrap())
+    }
+
+    fn exposure(&self, key: DimKey, now: UnixMillis) -> Result<ExposureCount, StoreError> {
+        let mut exposure = ExposureCount::default();
+        let entries = self.index.get(&key).into_iter().flat_map(BTreeMap::values);
+        entries.filter(|(_, end)| *end > now).for_each(|(mode, end)| exposure.add(*mode, 1, *end));
+        Ok(exposure)
     }
 
     fn undo_due(&self, id: LeaseId) -> Result<Option<UnixMillis>, StoreError> {

@@ -139,6 +139,8 @@ pub struct Wish {
     pub supersede: bool,
     /// The kind of credential.
     pub kind: CredentialKind,
+    /// How its acceptors check it.
+    pub acceptors: AcceptorMode,
     /// Its life in seconds.
     pub ttl_s: u32,
     /// How long it may be renewed, in seconds.
@@ -171,6 +173,7 @@ impl Wish {
             issued_at,
             supersede: false,
             kind: CredentialKind::Token,
+            acceptors: AcceptorMode::Online,
             ttl_s: 300,
             lineage_s: 3_600,
             window_s: 1_800,
@@ -244,7 +247,7 @@ impl Wish {
             scopes: Scopes::default(),
             key: key(self.key),
             binding: if self.kind == CredentialKind::X509 { Binding::Mtls } else { Binding::Dpop },
-            acceptors: AcceptorMode::Online,
+            acceptors: self.acceptors,
             rule: None,
             evidence: self.evidence().map(|e| e.value()),
             x509: (self.kind == CredentialKind::X509).then(|| X509Body {

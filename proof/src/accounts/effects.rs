@@ -2,6 +2,7 @@
 
 use mayfly_domain::{CredentialKind, Dimension, UnixMillis};
 use mayfly_lease::command::sweep_key;
+use mayfly_lease::job::ExposureCount;
 use mayfly_lease::transition::{self, No, View, Write};
 use mayfly_lease::{
     CheckCommand, GenerationRecord, JobTarget, LeaseRecord, Mark, MintCommand, RevokeCommand, TaskRecord,
@@ -107,6 +108,9 @@ impl View for Unmarked<'_> {
     }
     fn task(&self, key: mayfly_domain::DimKey) -> Result<Option<TaskRecord>, No> {
         self.0.task(key)
+    }
+    fn exposure(&self, key: mayfly_domain::DimKey, now: UnixMillis) -> Result<ExposureCount, No> {
+        self.0.exposure(key, now)
     }
     fn live(&self, key: mayfly_domain::DimKey, now: UnixMillis) -> Result<u32, No> {
         self.0.live(key, now)

@@ -100,8 +100,8 @@ pub fn mint<V: View>(view: &V, command: &MintCommand, now: UnixMillis) -> Result
         body: command.body.clone(),
     };
     writes.extend(command.spend.map(|s| Write::Used(s.id, s.until)));
-    writes
-        .extend(index_keys(&command.subjects).into_iter().map(|key| Write::Index(key, command.id, expires)));
+    let entry = |key| Write::Index(key, command.id, command.body.acceptors, expires);
+    writes.extend(index_keys(&command.subjects).into_iter().map(entry));
     if side_effect {
         let more = command.subjects.iter().filter(|s| !is_indexed(s)).map(|s| s.key());
         let carried = record.observation.pairs().iter().map(|p| p.key);
@@ -110,9 +110,7 @@ pub fn mint<V: View>(view: &V, command: &MintCommand, now: UnixMillis) -> Result
         keys.sort_unstable();
         keys.dedup();
         let known = index_keys(&command.subjects);
-        writes.extend(
-            keys.into_iter().filter(|k| !known.contains(k)).map(|key| Write::Index(key, command.id, expires)),
-        );
+        writes.extend(keys.into_iter().filter(|k| !known.contains(k)).map(entry));
         writes.push(Write::Undo(command.id, record.confirm_by));
     }
     writes.push(Write::Partition(command.id, expires));

@@ -15,10 +15,10 @@ mod revoke;
 mod task;
 
 use mayfly_domain::feed::{Change, Event};
-use mayfly_domain::{DimKey, EvidenceHash, Gate, LeaseId, Observation, Subject, UnixMillis};
+use mayfly_domain::{AcceptorMode, DimKey, EvidenceHash, Gate, LeaseId, Observation, Subject, UnixMillis};
 
 use crate::generation::GenerationRecord;
-use crate::job::{Job, JobId};
+use crate::job::{ExposureCount, Job, JobId};
 use crate::join::JoinRecord;
 use crate::record::{LeaseRecord, Mark};
 use crate::task::TaskRecord;
@@ -56,6 +56,8 @@ pub trait View {
     fn task(&self, key: DimKey) -> Result<Option<TaskRecord>, Self::Error>;
     /// How many index entries of `key` end after `now`.
     fn live(&self, key: DimKey, now: UnixMillis) -> Result<u32, Self::Error>;
+    /// How the leases are checked whose index entries of `key` end after `now`.
+    fn exposure(&self, key: DimKey, now: UnixMillis) -> Result<ExposureCount, Self::Error>;
     /// When a queued undo is due; none where none is queued.
     fn undo_due(&self, id: LeaseId) -> Result<Option<UnixMillis>, Self::Error>;
     /// A rate limit's state.
@@ -76,7 +78,7 @@ pub enum Write {
     /// Write a join token.
     Join(Box<JoinRecord>),
     /// Write or extend an index entry of a subject; before the record.
-    Index(DimKey, LeaseId, UnixMillis),
+    Index(DimKey, LeaseId, AcceptorMode, UnixMillis),
     /// Write or extend the entry of the lease's expiry partition; before the record.
     Partition(LeaseId, UnixMillis),
     /// Write a lease. `keep`: until when, none for ever (a side effect that waits for its undo).

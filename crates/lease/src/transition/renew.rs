@@ -54,7 +54,9 @@ pub fn renew<V: View>(view: &V, command: &RenewCommand, now: UnixMillis) -> Resu
     }
     let mut writes = vec![Write::Used(command.spend.id, command.spend.until)];
     writes.extend(
-        index_keys(&command.subjects).into_iter().map(|key| Write::Index(key, record.id, record.expires)),
+        index_keys(&command.subjects)
+            .into_iter()
+            .map(|key| Write::Index(key, record.id, record.body.acceptors, record.expires)),
     );
     writes.push(Write::Partition(record.id, record.expires));
     writes.push(Write::Record(Box::new(record.clone()), Some(keep_until(record.expires))));

@@ -6,9 +6,9 @@ use mayfly_domain::{Block, EndReason, Fence, Gate, LeaseState, Subject, TaskId, 
 use super::end::ended;
 use super::evidence::{present, refuse_spent};
 use super::{No, Step, View, Write, gate_event};
-use crate::command::{RevokeCommand, RevokeWhat, Revoked};
+use crate::command::{RevokeCommand, RevokeWhat, Revoked, is_indexed};
 use crate::generation::GenerationRecord;
-use crate::job::{Job, JobTarget};
+use crate::job::{ExposureCount, Job, JobTarget};
 use crate::record::{LeaseRecord, Mark};
 use crate::task::{TaskBody, TaskRecord, TaskState};
 
@@ -39,7 +39,7 @@ pub fn revoke<V: View>(
                     change: Change::Mark { lease: *id, until },
                 }),
             ];
-            Ok((Revoked { job: Some(job), gate: None, task: None, changes }, writes))
+            Ok((Revoked { job: Some(job), gate: None, task: None, changes, exposure: None }, writes))
         }
         RevokeWhat::Subject { subject, block } => {
             let mut gate = view.gate(subject.key())?.unwrap_or_default();
@@ -55,7 +55,8 @@ pub fn revoke<V: View>(
                 Write::Job(Box::new(job.clone())),
                 gate_event(subject, &gate, Some(command.id), now),
             ];
-            Ok((Revoked { job: Some(job), gate: Some(gate), task: None, changes }, writes))
+            let exposure = exposed(view, subject, now)?;
+            Ok((Revoked { job: Some(job), gate: Some(gate), task: None, changes, exposure }, writes))
         }
         RevokeWhat::Task { id, by, spend, evidence, keep_ms } => {
             let mut writes = Vec::new();
@@ -70,7 +71,9 @@ pub fn revoke<V: View>(
                 (Some(task), Some(by)) if task.owner != by.key() => return Err(No::TaskOfAnother.into()),
                 (Some(task), _) if task.state == TaskState::Ended => {
                     let changes = changes - 1;
-                    return Ok((Revoked { job: None, gate: None, task: Some(task), changes }, writes));
+                    let revoked =
+                        Revoked { job: None, gate: None, task: Some(task), changes, exposure: None };
+                    return Ok((revoked, writes));
                 }
                 (Some(task), _) => task,
                 (None, Some(by)) => never_opened(id, by, now)?,
@@ -83,9 +86,10 @@ pub fn revoke<V: View>(
                 Job::new(command, JobTarget::Subject(subject.clone(), gate.fence), EndReason::Completed, now);
             writes.push(Write::Task(subject.key(), task.clone()));
             writes.push(gate_event(&subject, &gate, Some(command.id), now));
+            let exposure = exposed(view, &subject, now)?;
             writes.push(Write::Gate(subject, gate.clone()));
             writes.push(Write::Job(Box::new(job.clone())));
-            Ok((Revoked { job: Some(job), gate: Some(gate), task: Some(task), changes }, writes))
+            Ok((Revoked { job: Some(job), gate: Some(gate), task: Some(task), changes, exposure }, writes))
         }
     }
 }
@@ -144,6 +148,11 @@ pub fn end_swept<V: View>(
     record.revocation = Some(job.id);
     let writes = ended(&mut record, job.end, now);
     Ok((Some((record, true)), writes))
+}
+
+/// How the leases of a subject are checked, where there is an index along it.
+fn exposed<V: View>(view: &V, subject: &Subject, now: UnixMillis) -> Result<Option<ExposureCount>, V::Error> {
+    is_indexed(subject).then(|| view.exposure(subject.key(), now)).transpose()
 }
 
 fn next_version(gate: &Gate, now: UnixMillis) -> u64 {

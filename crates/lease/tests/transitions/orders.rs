@@ -51,7 +51,7 @@ fn an_index_entry_lives_exactly_as_long_as_the_credential() {
     let renewed = b.renew(&wish(1), 2).unwrap().0;
     assert!(renewed.expires > record.expires);
     for entries in b.view.index.values() {
-        assert_eq!(entries.get(&record.id), Some(&renewed.expires));
+        assert_eq!(entries.get(&record.id), Some(&(renewed.body.acceptors, renewed.expires)));
     }
     assert_eq!(b.view.partitions[&record.id], renewed.expires);
 }

@@ -41,9 +41,10 @@ pub(super) fn round(
         for key in &over {
             match key.split_first() {
                 Some((&at::INDEX, rest)) => {
-                    let along = DimKey(Reader::new("index key", rest).array()?);
+                    let mut r = Reader::new("index key", rest);
+                    let (along, mode) = (DimKey(r.array()?), r.u8()?);
                     let (expires, id) = at::time_and_lease(key)?;
-                    ledger.drop_index(along, id, expires)?;
+                    ledger.drop_index(along, id, mode, expires)?;
                 }
                 Some((&at::PARTITION, _)) => {
                     let (expires, id) = at::time_and_lease(key)?;

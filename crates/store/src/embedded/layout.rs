@@ -2,7 +2,7 @@
 //!
 //! | kind | key | value |
 //! | --- | --- | --- |
-//! | `V` | | layout version, 1 |
+//! | `V` | | layout version, 2 |
 //! | `I` | | identity of the file (16) |
 //! | `G` | | generation |
 //! | `C` | | changes counted (8) |
@@ -15,9 +15,9 @@
 //! | `t` | dimension key (16) | task record |
 //! | `f` | dimension key | gate |
 //! | `a` | dimension key | rate limit (8) |
-//! | `x` | dimension key, expiry (8), lease | |
-//! | `y` | dimension key, lease | expiry (8) |
-//! | `n` | dimension key | number of its index entries (8) |
+//! | `x` | dimension key, acceptors' mode (1), expiry (8), lease | |
+//! | `y` | dimension key, lease | acceptors' mode (1), expiry (8) |
+//! | `n` | dimension key, acceptors' mode (1) | number of its index entries (8) |
 //! | `p` | partition (1), expiry (8), lease | |
 //! | `q` | lease | expiry (8) |
 //! | `l` | | number of partition entries (8) |
@@ -42,7 +42,7 @@ pub(super) const TABLE: TableDefinition<'static, &'static [u8], &'static [u8]> =
     TableDefinition::new("mayfly");
 
 /// The layout's version.
-pub(super) const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 2;
 
 /// For ever, as a time.
 pub(super) const FOR_EVER: UnixMillis = UnixMillis(u64::MAX);
@@ -86,9 +86,15 @@ pub(super) fn key(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     out
 }
 
-/// The key of an index entry, ordered by expiry.
-pub(super) fn index(along: DimKey, expires: UnixMillis, id: LeaseId) -> Vec<u8> {
-    key(INDEX, &[&along.0, &expires.0.to_be_bytes(), id.as_bytes()])
+/// The key of an index entry, ordered by the acceptors' mode, then by expiry.
+pub(super) fn index(along: DimKey, mode: u8, expires: UnixMillis, id: LeaseId) -> Vec<u8> {
+    key(INDEX, &[&along.0, &[mode], &expires.0.to_be_bytes(), id.as_bytes()])
+}
+
+/// The keys of the index entries of a mode: from the first that ends after `now`, to the last.
+pub(super) fn index_after(along: DimKey, mode: u8, now: UnixMillis) -> (Vec<u8>, Vec<u8>) {
+    let from = key(INDEX, &[&along.0, &[mode], &now.plus(1).0.to_be_bytes()]);
+    (from, key(INDEX, &[&along.0, &[mode.saturating_add(1)]]))
 }
 
 /// The key of a partition's entry, ordered by expiry.
@@ -127,6 +133,14 @@ pub(super) fn time_and_lease(key: &[u8]) -> Result<(UnixMillis, LeaseId), Malfor
     let tail = key.len().checked_sub(24).and_then(|at| key.get(at..)).unwrap_or_default();
     let mut r = Reader::new("index key", tail);
     Ok((UnixMillis(r.u64()?), LeaseId::from_bytes(r.array()?)))
+}
+
+/// A value that is a mode and a time.
+pub(super) fn mode_and_time(value: &[u8]) -> Result<(u8, UnixMillis), Malformed> {
+    let mut r = Reader::new("index entry", value);
+    let entry = (r.u8()?, UnixMillis(r.u64()?));
+    r.finish()?;
+    Ok(entry)
 }
 
 /// A value that is one number.

@@ -79,7 +79,7 @@ impl Ledger<'_> {
             Write::Used(id, until) => self.put(&at::key(at::USED, &[id.as_bytes()]), &until.0.to_be_bytes()),
             Write::Binding(hash, binding) => self.put(&at::key(at::BINDING, &[&hash.0]), &binding.encode()),
             Write::Join(record) => self.put(&at::key(at::JOIN, &[&record.hash.0]), &record.encode()?),
-            Write::Index(key, id, expires) => self.put_index(key, id, expires),
+            Write::Index(key, id, mode, expires) => self.put_index(key, id, mode.number(), expires),
             Write::Partition(id, expires) => self.put_partition(id, expires),
             Write::Record(record, keep) => {
                 let value = at::keep(keep.unwrap_or(at::FOR_EVER), &record.encode()?);
@@ -125,11 +125,12 @@ impl Ledger<'_> {
         &mut self,
         key: DimKey,
         id: LeaseId,
+        mode: u8,
         expires: UnixMillis,
     ) -> Result<(), StoreError> {
-        self.remove(&at::index(key, expires, id))?;
+        self.remove(&at::index(key, mode, expires, id))?;
         self.remove(&at::key(at::INDEX_OF, &[&key.0, id.as_bytes()]))?;
-        self.bump(&at::key(at::INDEX_COUNT, &[&key.0]), -1)
+        self.bump(&at::key(at::INDEX_COUNT, &[&key.0, &[mode]]), -1)
     }
 
     /// Removes a partition's entry that is over.
@@ -139,21 +140,27 @@ impl Ledger<'_> {
         self.bump(at::LEASES, -1)
     }
 
-    fn put_index(&mut self, key: DimKey, id: LeaseId, expires: UnixMillis) -> Result<(), StoreError> {
+    fn put_index(
+        &mut self,
+        key: DimKey,
+        id: LeaseId,
+        mode: u8,
+        expires: UnixMillis,
+    ) -> Result<(), StoreError> {
         let of = at::key(at::INDEX_OF, &[&key.0, id.as_bytes()]);
-        match self.get(&of, at::number)? {
-            Some(old) => self.remove(&at::index(key, UnixMillis(old), id))?,
-            None => self.bump(&at::key(at::INDEX_COUNT, &[&key.0]), 1)?,
+        if let Some((old_mode, old)) = self.get(&of, at::mode_and_time)? {
+            self.drop_index(key, id, old_mode, old)?;
         }
-        self.put(&of, &expires.0.to_be_bytes())?;
-        self.put(&at::index(key, expires, id), &[])?;
+        self.bump(&at::key(at::INDEX_COUNT, &[&key.0, &[mode]]), 1)?;
+        self.put(&of, &[&[mode][..], &expires.0.to_be_bytes()].concat())?;
+        self.put(&at::index(key, mode, expires, id), &[])?;
         let mut over = Vec::new();
-        let to = at::key(at::INDEX, &[&key.0, &self.now.plus(1).0.to_be_bytes()]);
-        self.walk(&at::key(at::INDEX, &[&key.0]), &to, |entry, _| {
+        let (to, _) = at::index_after(key, mode, self.now);
+        self.walk(&at::key(at::INDEX, &[&key.0, &[mode]]), &to, |entry, _| {
             over.push(at::time_and_lease(entry)?);
             Ok(over.len() < TIDY_PER_ENTRY)
         })?;
-        over.into_iter().try_for_each(|(expires, id)| self.drop_index(key, id, expires))
+        over.into_iter().try_for_each(|(expires, id)| self.drop_index(key, id, mode, expires))
     }
 
     fn put_partition(&mut self, id: LeaseId, expires: UnixMillis) -> Result<(), StoreError> {

@@ -1,7 +1,7 @@
 //! Lists, and what is counted.
 
 use mayfly_domain::codec::Reader;
-use mayfly_domain::{DimKey, EvidenceHash, Gate, LeaseId, Subject, UnixMillis, defaults};
+use mayfly_domain::{AcceptorMode, DimKey, EvidenceHash, Gate, LeaseId, Subject, UnixMillis, defaults};
 use mayfly_lease::command::is_indexed;
 use mayfly_lease::store::StoreCounts;
 use mayfly_lease::transition::{self, View as _};
@@ -34,7 +34,16 @@ pub(super) fn places<T: Readable>(
     let limit = usize::try_from(query.limit.clamp(1, defaults::LIST_PAGE_MAX)).unwrap_or(1);
     let mut seen: Vec<Cursor> = Vec::with_capacity(limit);
     match query.along {
-        Some(key) => entries(state, &along(key), 0, query.after, limit, &mut seen)?,
+        Some(key) => {
+            let modes = AcceptorMode::ALL.map(AcceptorMode::number).into_iter();
+            for mode in modes.filter(|mode| query.after.is_none_or(|after| after.partition <= *mode)) {
+                let after = query.after.filter(|c| c.partition == mode);
+                entries(state, &along(key, mode), mode, after, limit, &mut seen)?;
+                if seen.len() >= limit {
+                    break;
+                }
+            }
+        }
         None => {
             for partition in query.after.map_or(0, |c| c.partition)..=u8::MAX {
                 let after = query.after.filter(|c| c.partition == partition);
@@ -49,8 +58,8 @@ pub(super) fn places<T: Readable>(
     Ok((seen, next))
 }
 
-fn along(key: DimKey) -> Vec<u8> {
-    at::key(at::INDEX, &[&key.0])
+fn along(key: DimKey, mode: u8) -> Vec<u8> {
+    at::key(at::INDEX, &[&key.0, &[mode]])
 }
 
 /// Entries under `prefix` after a place, up to `limit` in all.
@@ -111,11 +120,7 @@ pub(super) fn knows<T: Readable>(state: &State<T>, subject: &Subject) -> Result<
     if gate || state.task(key)?.is_some_and(|task| state.now < task.keep_until) {
         return Ok(true);
     }
-    let mut seen = Vec::new();
-    if is_indexed(subject) {
-        entries(state, &along(key), 0, None, 1, &mut seen)?;
-    }
-    Ok(!seen.is_empty())
+    Ok(is_indexed(subject) && state.live(key, state.now)? > 0)
 }
 
 /// Counts.

@@ -4,7 +4,8 @@
 //! commands before left. Must never decide anything: that is what the transitions are for.
 
 use mayfly_domain::codec::Malformed;
-use mayfly_domain::{DimKey, EvidenceHash, Gate, LeaseId, UnixMillis};
+use mayfly_domain::{AcceptorMode, DimKey, EvidenceHash, Gate, LeaseId, UnixMillis};
+use mayfly_lease::job::ExposureCount;
 use mayfly_lease::transition::{Binding, Bucket, View};
 use mayfly_lease::{GenerationRecord, JoinRecord, LeaseRecord, Mark, StoreError, TaskRecord};
 use redb::ReadableTable;
@@ -74,6 +75,20 @@ impl<T: Readable> State<T> {
         if same { Ok(()) } else { Err(StoreError::OtherGeneration(stored)) }
     }
 
+    /// How many index entries of a mode end after `now`: all, without those that are over and not cleaned away yet.
+    fn live_of(&self, key: DimKey, mode: u8, now: UnixMillis) -> Result<u64, StoreError> {
+        let all = self.count(&at::key(at::INDEX_COUNT, &[&key.0, &[mode]]))?;
+        let mut over = 0;
+        if all > 0 {
+            let (to, _) = at::index_after(key, mode, now);
+            self.walk(&at::key(at::INDEX, &[&key.0, &[mode]]), &to, |_, _| {
+                over += 1;
+                Ok(true)
+            })?;
+        }
+        Ok(all.saturating_sub(over))
+    }
+
     /// A lease's record with until when it is kept, though that may be over.
     fn kept_record(&self, id: LeaseId) -> Result<Option<(UnixMillis, LeaseRecord)>, StoreError> {
         self.get(&at::key(at::RECORD, &[id.as_bytes()]), |value| {
@@ -119,14 +134,25 @@ impl<T: Readable> View for State<T> {
     }
 
     fn live(&self, key: DimKey, now: UnixMillis) -> Result<u32, StoreError> {
-        let all = self.count(&at::key(at::INDEX_COUNT, &[&key.0]))?;
-        let mut over = 0;
-        let from = at::key(at::INDEX, &[&key.0]);
-        self.walk(&from, &at::key(at::INDEX, &[&key.0, &now.plus(1).0.to_be_bytes()]), |_, _| {
-            over += 1;
-            Ok(true)
-        })?;
-        Ok(u32::try_from(all.saturating_sub(over)).unwrap_or(u32::MAX))
+        let mut live = 0_u64;
+        for mode in AcceptorMode::ALL {
+            live += self.live_of(key, mode.number(), now)?;
+        }
+        Ok(u32::try_from(live).unwrap_or(u32::MAX))
+    }
+
+    fn exposure(&self, key: DimKey, now: UnixMillis) -> Result<ExposureCount, StoreError> {
+        let mut exposure = ExposureCount::default();
+        for mode in AcceptorMode::ALL {
+            let (from, to) = at::index_after(key, mode.number(), now);
+            let last =
+                self.table.range::<&[u8]>(from.as_slice()..to.as_slice()).map_err(storage)?.next_back();
+            if let Some(last) = last.transpose().map_err(storage)? {
+                let ends = at::time_and_lease(last.0.value())?.0;
+                exposure.add(mode, self.live_of(key, mode.number(), now)?, ends);
+            }
+        }
+        Ok(exposure)
     }
 
     fn undo_due(&self, id: LeaseId) -> Result<Option<UnixMillis>, StoreError> {

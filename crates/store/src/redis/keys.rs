@@ -18,7 +18,7 @@
 //! | `mf:jobs` | sorted set | open jobs by the time from which they may be claimed |
 //! | `mf:u` | sorted set | leases with side effects by the time when their undo is due |
 //! | `mf:f:{d<16>}` | string | gate of a dimension key: `mayfly_lease::gate` |
-//! | `mf:i:{d<16>}` | sorted set | index of a dimension key: lease ids by hard expiry, ms |
+//! | `mf:i:{d<16>}` | sorted set | index of a dimension key: lease ids by the acceptors' mode times 2^44 and hard expiry, ms |
 //! | `mf:q:{d<16>}` | string | rate limit: theoretical arrival time in microseconds, 8 octets |
 //! | `mf:t:{d<16>}` | string | task: `mayfly_lease::task` |
 //! | `mf:l:{l<16>}` | string | lease: `mayfly_lease::record` |

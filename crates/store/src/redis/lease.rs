@@ -95,6 +95,7 @@ impl RedisStore {
             .u8(u8::try_from(indexes.len()).unwrap_or(u8::MAX))
             .u8(u8::try_from(command.subjects.len()).unwrap_or(u8::MAX))
             .flag(command.is_holders())
+            .u8(command.body.acceptors.number())
             .time(command.spend.until)
             .u64(command.ttl.as_millis())
             .bytes(command.signer.as_bytes());

@@ -155,10 +155,11 @@ async fn open(dialer: &Dialer, serial: u64, waits: Duration) -> Result<(Conn, Ow
     let greeted = async {
         let facts = Facts::read(&mut mux).await?;
         let began_on: Option<Vec<u8>> = redis::cmd("GET").arg(keys::SERVER).query_async(&mut mux).await?;
+        let mut load = redis::pipe();
         for script in SCRIPTS.all() {
-            let mut load = redis::cmd("SCRIPT");
-            load.arg("LOAD").arg(&script.source).query_async::<String>(&mut mux).await?;
+            load.cmd("SCRIPT").arg("LOAD").arg(&script.source).ignore();
         }
+        load.query_async::<()>(&mut mux).await?;
         Ok((facts, began_on))
     };
     let (facts, began_on) = greeted.await.map_err(|e: redis::RedisError| not_open(&e))?;

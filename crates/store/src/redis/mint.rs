@@ -16,6 +16,8 @@ const SIDE_EFFECT: u8 = 1;
 const LINEAGE_LIMIT: u8 = 2;
 const HAS_PARENT: u8 = 4;
 const PARENT_OF_OTHER_GENERATION: u8 = 8;
+/// What the acceptors' mode is multiplied with beside these.
+const MODE_TIMES: u8 = 16;
 
 impl RedisStore {
     pub(super) async fn do_mint(&self, command: &MintCommand) -> Result<Minted, StoreError> {
@@ -129,6 +131,7 @@ fn call(command: &MintCommand, generation: Generation) -> Result<Call, StoreErro
             .u32(quota.per_min)
             .u32(quota.burst);
     }
+    let mode = command.body.acceptors.number().saturating_mul(MODE_TIMES);
     let plan = Pack::default()
         .u8(reads)
         .u8(used_at)
@@ -140,7 +143,7 @@ fn call(command: &MintCommand, generation: Generation) -> Result<Call, StoreErro
         .u8(index_at)
         .u8(u8::try_from(indexes.len()).unwrap_or(u8::MAX))
         .u8(u8::try_from(command.subjects.len()).unwrap_or(u8::MAX))
-        .u8(kind)
+        .u8(kind | mode)
         .bytes(command.id.as_bytes())
         .u64(command.spend.map_or(0, |spend| spend.until.0))
         .u64(command.ttl.as_millis())

@@ -2,7 +2,7 @@
 
 use mayfly_domain::{Block, DimKey, EndReason, Fence, Gate, LeaseId, Subject, UnixMillis};
 use mayfly_lease::command::{EvidenceUse, RevokeCommand, RevokeWhat, Revoked, Spend, is_indexed};
-use mayfly_lease::job::{Job, JobTarget};
+use mayfly_lease::job::{ExposureCount, Job, JobTarget};
 use mayfly_lease::task::{TaskBody, encode_body};
 use mayfly_lease::{StoreError, TaskRecord, gate};
 
@@ -38,6 +38,16 @@ fn fence(answer: &mut Answer) -> Result<Fence, StoreError> {
     Fence::new(answer.u64()?).map_err(|_| StoreError::Corrupt("a fence too large".into()))
 }
 
+/// Online, feed, offline, when the last ends; nothing where there is no index.
+fn exposure(answer: &mut Answer) -> Result<Option<ExposureCount>, StoreError> {
+    let mut counts = answer.list()?;
+    if counts.left() == 0 {
+        return Ok(None);
+    }
+    let (online, feed, offline) = (counts.u64()?, counts.u64()?, counts.u64()?);
+    Ok(Some(ExposureCount { online, feed, offline, last_ends: UnixMillis(counts.u64()?) }))
+}
+
 impl RedisStore {
     pub(super) async fn do_revoke(&self, command: &RevokeCommand) -> Result<Revoked, StoreError> {
         match &command.what {
@@ -53,7 +63,8 @@ impl RedisStore {
                 let call = Call::new(&SCRIPTS.revoke_lease, keys, args);
                 let mut answer = self.run(Lane::Durable, call).await?;
                 job.since = Self::time(&mut answer)?;
-                Ok(Revoked { job: Some(job), gate: None, task: None, changes: answer.u64()? })
+                let changes = answer.u64()?;
+                Ok(Revoked { job: Some(job), gate: None, task: None, changes, exposure: None })
             }
             RevokeWhat::Subject { subject, block } => {
                 self.revoke_subject(command, subject, block.as_ref()).await
@@ -84,7 +95,8 @@ impl RedisStore {
         block: Option<&Block>,
     ) -> Result<Revoked, StoreError> {
         let job = job(command, JobTarget::Subject(subject.clone(), Fence::NONE), EndReason::Revoked);
-        let keys = Keys::new([keys::gate(subject.key()), keys::job(job.id)]);
+        let index = is_indexed(subject).then(|| keys::index(subject.key()));
+        let keys = Keys::new([keys::gate(subject.key()), keys::job(job.id)].into_iter().chain(index));
         let args = vec![
             job.id.0.to_vec(),
             job.encode()?,
@@ -99,7 +111,14 @@ impl RedisStore {
         let changes = answer.u64()?;
         let (_, gate) = gate::decode(&answer.bytes()?)?;
         let target = JobTarget::Subject(subject.clone(), fence(&mut answer)?);
-        Ok(Revoked { job: Some(Job { since, target, ..job }), gate: Some(gate), task: None, changes })
+        let exposure = exposure(&mut answer)?;
+        Ok(Revoked {
+            job: Some(Job { since, target, ..job }),
+            gate: Some(gate),
+            task: None,
+            changes,
+            exposure,
+        })
     }
 
     async fn revoke_task(
@@ -129,6 +148,7 @@ impl RedisStore {
             .u64(end.keep)
             .bytes(&end.by.map_or(DimKey([0; 16]), Subject::key).0)
             .bytes(&key.0);
+        keys.push(keys::index(key));
         let args = vec![
             job.id.0.to_vec(),
             job.encode()?,
@@ -142,11 +162,12 @@ impl RedisStore {
         let changes = answer.u64()?;
         let task = Some(TaskRecord::decode(&answer.bytes()?)?);
         let Some(gate) = answer.maybe()? else {
-            return Ok(Revoked { job: None, gate: None, task, changes });
+            return Ok(Revoked { job: None, gate: None, task, changes, exposure: None });
         };
         let (_, gate) = gate::decode(&gate)?;
         let target = JobTarget::Subject(subject.clone(), fence(&mut answer)?);
-        Ok(Revoked { job: Some(Job { since, target, ..job }), gate: Some(gate), task, changes })
+        let exposure = exposure(&mut answer)?;
+        Ok(Revoked { job: Some(Job { since, target, ..job }), gate: Some(gate), task, changes, exposure })
     }
 
     pub(super) async fn do_set_block(

@@ -7,15 +7,18 @@ mod ops;
 
 use std::sync::Arc;
 
-use mayfly_domain::{Clock as _, Gate, LeaseId, SystemClock, UnixMillis};
+use mayfly_domain::feed::{Change, Epoch, Event, GateState, Numbered, Position};
+use mayfly_domain::{Clock as _, Fence, Gate, LeaseId, SystemClock, UnixMillis};
+use mayfly_lease::feed::{FollowerId, FollowerKind, FollowerPing};
 use mayfly_lease::{
     Carry, CheckCommand, Job, JoinId, LeaseRecord, LeaseStore, ListQuery, RevokeWhat, Revoked, StoreError,
-    sweep,
+    gate, sweep,
 };
 use mayfly_store::embedded::EmbeddedStore;
 use mayfly_store::redis::RedisConfig;
 use mayfly_store::redis::danger::open_with_brokers_clock;
 use mayfly_testkit::clock::TestClock;
+use mayfly_testkit::feed::{Following, rest};
 use mayfly_testkit::memory::MemoryStore;
 use mayfly_testkit::redis::{RedisOptions, RedisServer};
 use mayfly_testkit::words::{self, Wish};
@@ -28,6 +31,10 @@ struct Side {
     store: Arc<dyn LeaseStore>,
     minted: Vec<(Wish, LeaseRecord)>,
     start: UnixMillis,
+    /// Where the feed stood at the beginning.
+    began: Position,
+    /// Who began to follow at some step of the trace.
+    followers: Vec<Following>,
 }
 
 impl Side {
@@ -35,7 +42,8 @@ impl Side {
         let first = words::generation(1, start);
         store.begin_generation(&first, &Carry::default()).await.unwrap();
         store.adopt(first);
-        Self { store, minted: Vec::new(), start }
+        let began = store.feed_position().await.unwrap();
+        Self { store, minted: Vec::new(), start, began, followers: Vec::new() }
     }
 
     /// The lease at a place, counted round; the first wish of the world where none was minted.
@@ -156,6 +164,34 @@ impl Side {
                 told(page.map(|page| page.records))
             }
             Op::Knows(dimension, n) => told(s.knows(&words::subject(*dimension, *n)).await),
+            Op::Keys(expected) => told(s.put_keys(*expected, expected + 1, b"sealed").await),
+            Op::Follow(limit) => {
+                self.followers.push(Following::start(&*s, *limit).await);
+                let told = self.followers.last().map(|follower| (follower.at.number, shown(follower, now)));
+                format!("{told:?}")
+            }
+            Op::CatchUp => {
+                for follower in &mut self.followers {
+                    follower.catch_up(&*s).await;
+                    follower.table.clean(now);
+                }
+                String::new()
+            }
+            Op::Ping { follower, applied, epoch_of_another } => {
+                let mut epoch = Epoch(s.identity());
+                epoch.0[0] ^= u8::from(*epoch_of_another);
+                told(
+                    s.ping(&[ping(*follower, *applied, epoch)])
+                        .await
+                        .map(|ponged| (ponged.position.number, ponged.at)),
+                )
+            }
+            Op::Behind(number) => {
+                let mut behind = s.followers_behind(*number).await.unwrap();
+                behind.all.sort_by_key(|seen| seen.ping.id);
+                let all = behind.all.iter().map(|seen| (seen.ping.id, seen.ping.applied, seen.at));
+                format!("{:?} {:?}", all.collect::<Vec<_>>(), behind.now)
+            }
             Op::Counts => {
                 let blocks = s.blocks().await.map(|mut blocks| {
                     blocks.sort_by_key(|(subject, _)| subject.to_string());
@@ -204,6 +240,28 @@ impl Side {
         }
         all + &told(self.store.counts().await) + &told(self.store.joins().await)
     }
+
+    /// Every event, and what each follower came to: the same for all, and what the gates say.
+    async fn followed(&self, now: UnixMillis) -> (Vec<Numbered>, Vec<Told>) {
+        let events = rest(&*self.store, self.began, 9).await;
+        let truth = Following::start(&*self.store, 4).await;
+        let (gates, _) = truth.shown(now);
+        let keys: Vec<_> = gates.keys().copied().collect();
+        for (key, stored) in keys.iter().zip(self.store.gates(&keys).await.unwrap()) {
+            let stored = gate::state(*key, &stored.unwrap()).standing(now);
+            assert_eq!(plain(stored, now), plain(gates[key], now), "a snapshot is not what is stored");
+        }
+        let truth = shown(&truth, now);
+        let mut all = Vec::new();
+        for follower in &self.followers {
+            let mut follower = follower.clone();
+            follower.catch_up(&*self.store).await;
+            all.push(shown(&follower, now));
+            assert_eq!(all.last(), Some(&truth), "a follower is not where a snapshot is");
+        }
+        all.push(truth);
+        (events.into_iter().map(|event| Numbered { event: plain_event(event.event), ..event }).collect(), all)
+    }
 }
 
 fn told<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> String {
@@ -227,6 +285,48 @@ fn standing(mut gate: Gate, now: UnixMillis) -> Gate {
     gate
 }
 
+/// What a follower came to, without what a store may forget.
+type Told = (Vec<GateState>, Vec<(LeaseId, UnixMillis)>);
+
+fn shown(follower: &Following, now: UnixMillis) -> Told {
+    let (gates, marks) = follower.shown(now);
+    let gates = gates.into_values().map(|gate| plain(gate, now));
+    let mattering = |gate: &GateState| gate.blocked || gate.fence != Fence::NONE;
+    (gates.filter(mattering).collect(), marks.into_iter().collect())
+}
+
+/// A gate without the version of a block that does not stand, and without the end of a fence that is none.
+fn plain(mut gate: GateState, at: UnixMillis) -> GateState {
+    gate = gate.standing(at);
+    if !(gate.blocked && gate.block_until.is_none_or(|end| at < end)) {
+        (gate.blocked, gate.block_version, gate.block_until) = (false, 0, None);
+    }
+    if gate.fence == Fence::NONE {
+        gate.fence_until = UnixMillis(0);
+    }
+    gate
+}
+
+fn plain_event(mut event: Event) -> Event {
+    if let Change::Gate(gate) = &mut event.change {
+        *gate = plain(*gate, event.at);
+    }
+    event
+}
+
+fn ping(n: u8, applied: u64, epoch: Epoch) -> FollowerPing {
+    FollowerPing {
+        id: FollowerId([n; 16]),
+        kind: FollowerKind::Acceptor,
+        name: format!("acceptor-{n}"),
+        broker: "broker".to_owned(),
+        bound_ms: 5_000,
+        reuse_ms: 0,
+        applied,
+        epoch,
+    }
+}
+
 /// Runs a trace on both, on one clock.
 async fn compare(
     ops: &[Op],
@@ -247,6 +347,7 @@ async fn compare(
         prop_assert_eq!(is, should, "step {}: {:?}", step, op);
     }
     prop_assert_eq!(found.everything().await, expected.everything().await, "at the end");
+    prop_assert_eq!(found.followed(clock.now()).await, expected.followed(clock.now()).await, "the feed");
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! The commands of a trace, and how often each comes.
 
-use mayfly_domain::{CredentialKind, Dimension, UnixMillis};
+use mayfly_domain::{AcceptorMode, CredentialKind, Dimension, UnixMillis};
 use mayfly_testkit::words::Wish;
 use proptest::prelude::*;
 
@@ -64,6 +64,18 @@ pub(crate) enum Op {
     List(Option<(Dimension, u8)>),
     Knows(Dimension, u8),
     Counts,
+    /// Replaces the keys of this version by the next.
+    Keys(u64),
+    /// Somebody begins to follow, by parts of a snapshot of this size.
+    Follow(u32),
+    /// Who follows applies what there is.
+    CatchUp,
+    Ping {
+        follower: u8,
+        applied: u64,
+        epoch_of_another: bool,
+    },
+    Behind(u64),
     Advance(u64),
 }
 
@@ -107,6 +119,7 @@ prop_compose! {
             CredentialKind::Account,
             CredentialKind::X509,
         ]),
+        acceptors in prop::sample::select(AcceptorMode::ALL.to_vec()),
         ttl_s in prop::sample::select(vec![1, 30, 300, 300, 4_000]),
         lineage_s in prop::sample::select(vec![60, 3_600, 86_400]),
         window_s in prop::sample::select(vec![60, 1_800, 1_800]),
@@ -120,7 +133,7 @@ prop_compose! {
         // Number and age are filled in by the run: every token is as old as the world.
         let (lease, issued_at) = (0, UnixMillis(0));
         Wish {
-            lease, workload, owners, task, profile, key, token, join, alias, issued_at, supersede, kind, ttl_s,
+            lease, workload, owners, task, profile, key, token, join, alias, issued_at, supersede, kind, acceptors, ttl_s,
             lineage_s, window_s, live_max, per_min, burst, parent: None,
         }
     }
@@ -160,6 +173,13 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         1 => prop::option::weighted(0.7, (dimension(), small())).prop_map(Op::List),
         1 => (dimension(), small()).prop_map(|(dimension, n)| Op::Knows(dimension, n)),
         1 => Just(Op::Counts),
+        1 => (0_u64..4).prop_map(Op::Keys),
+        1 => (1_u32..7).prop_map(Op::Follow),
+        1 => Just(Op::CatchUp),
+        2 => (small(), 0_u64..30, prop::bool::weighted(0.1)).prop_map(|(follower, applied, epoch_of_another)| {
+            Op::Ping { follower, applied, epoch_of_another }
+        }),
+        1 => (0_u64..30).prop_map(Op::Behind),
         6 => prop_oneof![
             4 => prop::sample::select(vec![1, 400, 1_000, 20_000]),
             3 => prop::sample::select(vec![30_000, 60_000, 300_000]),

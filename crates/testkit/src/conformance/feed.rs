@@ -1,68 +1,22 @@
 //! The feed: every change is an event of its own step, numbers are dense, and a snapshot with the events after its
 //! position is the truth.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mayfly_domain::feed::{Change, Epoch, Event, GateState, Numbered, Position};
-use mayfly_domain::follow::FenceTable;
-use mayfly_domain::{Dimension, Fence, LeaseId, UnixMillis};
+use mayfly_domain::feed::{Change, Epoch, Event, Numbered, Position};
+use mayfly_domain::{Dimension, Fence};
 use mayfly_lease::feed::{FEED_WAIT_MAX, FeedRead};
 use mayfly_lease::{Carry, LeaseStore, StoreError, gate};
 
 use super::World;
+use crate::feed::{Following, rest};
 use crate::words::{self, Wish};
 
 const AT_ONCE: Duration = Duration::ZERO;
 
-/// Everything after a position that is there now.
-async fn rest(store: &dyn LeaseStore, from: Position) -> Vec<Numbered> {
-    let (mut at, mut all) = (from, Vec::new());
-    loop {
-        match store.feed_read(&at, 7, AT_ONCE).await.unwrap() {
-            FeedRead::Events(events) if events.is_empty() => return all,
-            FeedRead::Events(events) => {
-                at.number = events.last().unwrap().number;
-                all.extend(events);
-            }
-            FeedRead::Lost => panic!("lost after {at:?}"),
-        }
-    }
-}
-
-/// A whole snapshot, by small parts.
-async fn snapshot(store: &dyn LeaseStore, table: &mut FenceTable) -> Position {
-    let position = store.feed_position().await.unwrap();
-    let mut after = None;
-    loop {
-        let page = store.feed_page(after.as_ref(), 5).await.unwrap();
-        assert!(page.gates.len() + page.marks.len() <= 5);
-        for gate in page.gates {
-            table.apply(&Change::Gate(gate)).unwrap();
-        }
-        for (lease, until) in page.marks {
-            table.apply(&Change::Mark { lease, until }).unwrap();
-        }
-        match page.next {
-            Some(next) => after = Some(next),
-            None => return position,
-        }
-    }
-}
-
-/// What a table comes to at `now`.
-fn shown(
-    table: &FenceTable,
-    now: UnixMillis,
-) -> (BTreeMap<[u8; 16], GateState>, BTreeMap<LeaseId, UnixMillis>) {
-    let mut table = table.clone();
-    table.clean(now);
-    (table.gates().map(|gate| (gate.key.0, *gate)).collect(), table.marks().collect())
-}
-
 async fn only(store: &dyn LeaseStore, from: Position) -> Numbered {
-    let events = rest(store, from).await;
+    let events = rest(store, from, 7).await;
     assert_eq!(events.len(), 1, "{events:?}");
     events[0]
 }
@@ -132,7 +86,7 @@ pub async fn what_changes_nothing_is_no_event(w: World) {
     assert!(!w.store.put_keys(7, 8, b"late").await.unwrap());
     w.sweep().await;
     assert_eq!(w.store.feed_position().await.unwrap(), at);
-    assert_eq!(rest(&*w.store, at).await, []);
+    assert_eq!(rest(&*w.store, at, 7).await, []);
 }
 
 /// A reader that waits gets what comes, at once and in order; one whose time is up gets nothing.
@@ -195,7 +149,7 @@ pub async fn an_unknown_position_is_lost(w: World) {
     let begun = w.store.feed_position().await.unwrap();
     assert_eq!(begun.number, at.number + 100, "numbers only grow");
     assert_eq!(w.store.feed_read(&at, 10, AT_ONCE).await.unwrap(), FeedRead::Lost);
-    assert_eq!(rest(&*w.store, begun).await, [], "the log begins anew");
+    assert_eq!(rest(&*w.store, begun, 7).await, [], "the log begins anew");
     for number in [at.number, begun.number - 1] {
         let older = Position { number, ..begun };
         assert_eq!(w.store.feed_read(&older, 10, AT_ONCE).await.unwrap(), FeedRead::Lost);
@@ -228,25 +182,21 @@ pub async fn a_snapshot_has_what_stands(w: World) {
         w.block(Dimension::Workload, 20 + n, None).await;
     }
     w.block(Dimension::Profile, 3, Some(5_000)).await;
-    let mut table = FenceTable::new(1_000);
-    let at = snapshot(&*w.store, &mut table).await;
-    assert_eq!((table.len(), at.number), (15, 15));
-    assert!(table.is_marked(short.id));
-    assert!(table.fence(words::subject(Dimension::Owner, 1).key()).is_some());
+    let mut all_along = Following::start(&*w.store, 5).await;
+    assert_eq!((all_along.table.len(), all_along.at.number), (15, 15));
+    assert!(all_along.table.is_marked(short.id));
+    assert!(all_along.table.fence(words::subject(Dimension::Owner, 1).key()).is_some());
 
     w.clock.advance(words::LONGEST_LIFE_MS + 60_000);
     w.revoke(Dimension::Owner, 2).await;
     w.store.set_block(&words::subject(Dimension::Workload, 20), None).await.unwrap();
-    let mut later = FenceTable::new(1_000);
-    snapshot(&*w.store, &mut later).await;
-    let blocked = later.gates().filter(|gate| gate.blocked).count();
-    assert_eq!((later.len(), blocked, later.is_marked(short.id)), (13, 11, false));
-    assert_eq!(later.fence(words::subject(Dimension::Owner, 1).key()), None);
+    let late = Following::start(&*w.store, 5).await;
+    let blocked = late.table.gates().filter(|gate| gate.blocked).count();
+    assert_eq!((late.table.len(), blocked, late.table.is_marked(short.id)), (13, 11, false));
+    assert_eq!(late.table.fence(words::subject(Dimension::Owner, 1).key()), None);
     // Who followed all the way has the same.
-    for event in rest(&*w.store, at).await {
-        table.apply(&event.event.change).unwrap();
-    }
-    assert_eq!(shown(&table, w.now()), shown(&later, w.now()));
+    all_along.catch_up(&*w.store).await;
+    assert_eq!(all_along.shown(w.now()), late.shown(w.now()));
 }
 
 /// A block that outlives a fence keeps the gate; the fence is over all the same.
@@ -254,8 +204,78 @@ pub async fn a_fence_that_is_over_is_none_in_a_snapshot(w: World) {
     let subject = words::subject(Dimension::Owner, 1);
     w.revoke_subject(subject.clone(), Some(words::block(w.now(), None))).await;
     w.clock.advance(words::LONGEST_LIFE_MS + 60_000);
-    let mut table = FenceTable::new(10);
-    snapshot(&*w.store, &mut table).await;
-    let gate = *table.gates().next().unwrap();
+    let gate = *Following::start(&*w.store, 5).await.table.gates().next().unwrap();
     assert_eq!((gate.key, gate.fence, gate.blocked), (subject.key(), Fence::NONE, true));
+}
+
+/// A block that is lifted after its fence was over brings the fence back for nobody: what was minted since lives.
+pub async fn a_lifted_block_brings_no_fence_back(w: World) {
+    let subject = words::subject(Dimension::Owner, 1);
+    let mut follower = Following::start(&*w.store, 5).await;
+    w.revoke(Dimension::Owner, 1).await;
+    follower.catch_up(&*w.store).await;
+    w.clock.advance(words::LONGEST_LIFE_MS + 60_000);
+    let fresh = Wish { token: Some(2), issued_at: w.now(), ..w.wish() };
+    let record = w.minted(&fresh).await;
+    w.block(Dimension::Owner, 1, None).await;
+    w.store.set_block(&subject, None).await.unwrap();
+    follower.catch_up(&*w.store).await;
+    follower.table.clean(w.now());
+    assert!(w.check(record.id).await.is_ok());
+    let judged = follower.table.judge(follower.at.generation, record.id, &record.observation);
+    assert_eq!(judged, Ok(()));
+}
+
+/// Where changes, snapshots and reads race: numbers are dense and in order, everybody ends with the truth, and it is what
+/// the gates say.
+pub async fn followers_end_with_the_truth(mut w: World) {
+    let other = w.another().await;
+    let start = w.store.feed_position().await.unwrap();
+    let mut changers = Vec::new();
+    for n in 0..4_u32 {
+        let (store, now) = (Arc::clone(if n % 2 == 0 { &w.store } else { &other }), w.now());
+        changers.push(tokio::spawn(async move {
+            for step in 0..60 {
+                let value = u8::try_from((step * 7 + n) % 12).unwrap();
+                let (number, subject) = (n * 1_000 + step, words::subject(Dimension::Owner, value));
+                match step % 4 {
+                    0 => drop(store.set_block(&subject, Some(words::block(now, None))).await.unwrap()),
+                    1 => drop(store.set_block(&subject, None).await),
+                    2 => {
+                        let revoke = words::revoke_lease(number, words::lease(number), now.plus(60_000));
+                        store.revoke(&revoke).await.unwrap();
+                    }
+                    _ => {
+                        let block = (step % 8 == 3).then(|| words::block(now, Some(1_000)));
+                        store.revoke(&words::revoke_subject(number, subject, block)).await.unwrap();
+                    }
+                }
+            }
+        }));
+    }
+    let mut followers = Vec::new();
+    while changers.iter().any(|changer| !changer.is_finished()) {
+        followers.push(Following::start(&*w.store, 3).await);
+        for follower in &mut followers {
+            follower.catch_up(&*w.store).await;
+        }
+        tokio::task::yield_now().await;
+    }
+    for changer in changers {
+        changer.await.unwrap();
+    }
+    let events = rest(&*w.store, start, 1_000).await;
+    let end = w.store.feed_position().await.unwrap();
+    assert!(events.iter().map(|event| event.number).eq(1..=end.number), "dense");
+    assert!(events.is_sorted_by_key(|event| event.event.at));
+    let truth = Following::start(&*w.store, 100).await.shown(w.now());
+    let keys: Vec<_> = truth.0.keys().copied().collect();
+    for (key, stored) in keys.iter().zip(w.store.gates(&keys).await.unwrap()) {
+        assert_eq!(gate::state(*key, &stored.unwrap()), truth.0[key]);
+    }
+    assert_eq!(truth.1.len(), 60, "each lease was marked");
+    for mut follower in followers {
+        follower.catch_up(&*w.store).await;
+        assert_eq!((follower.at, follower.shown(w.now())), (end, truth.clone()));
+    }
 }

@@ -7,6 +7,7 @@ pub mod blocking;
 pub mod checking;
 pub mod evidence;
 pub mod feed;
+pub mod following;
 pub mod generations;
 pub mod joining;
 pub mod lineage;
@@ -19,6 +20,7 @@ pub mod shared;
 pub mod side_effects;
 pub mod sweeping;
 pub mod tasks;
+pub mod using;
 mod world;
 
 use std::sync::Arc;
@@ -127,6 +129,8 @@ macro_rules! lease_store_conformance {
                 fences_only_grow_within_a_millisecond,
                 a_revocation_can_be_followed_by_a_new_lease,
                 a_fence_outlives_every_lease_that_it_ended,
+                a_revocation_says_how_leases_are_checked,
+                an_exposure_follows_renewals,
             }
             blocking {
                 a_block_refuses_until_it_is_lifted,
@@ -158,6 +162,7 @@ macro_rules! lease_store_conformance {
                 a_sweep_ends_descendants_with_side_effects,
                 a_list_is_complete_and_stable_while_leases_come,
                 lists_along_a_subject,
+                a_page_may_end_between_modes,
             }
             generations {
                 nothing_works_before_one_is_adopted,
@@ -177,6 +182,20 @@ macro_rules! lease_store_conformance {
                 a_reader_learns_of_another_generation,
                 a_snapshot_has_what_stands,
                 a_fence_that_is_over_is_none_in_a_snapshot,
+                a_lifted_block_brings_no_fence_back,
+                followers_end_with_the_truth,
+            }
+            following {
+                a_ping_says_where_the_feed_stands,
+                only_those_behind_are_named,
+                a_number_of_another_epoch_counts_as_none,
+                a_follower_is_forgotten,
+                many_pings_are_one_durable_write,
+            }
+            using {
+                uses_add_up,
+                uses_are_forgotten,
+                what_is_counted_is_bounded,
             }
             shared {
                 keys_are_replaced_by_version,

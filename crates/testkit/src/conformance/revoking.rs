@@ -1,7 +1,8 @@
 //! Revocations.
 
-use mayfly_domain::{Dimension, EndReason, Fence, LeaseState};
-use mayfly_lease::job::JobTarget;
+use mayfly_domain::{AcceptorMode, CredentialKind, Dimension, EndReason, Fence, LeaseState};
+use mayfly_lease::RevokeWhat;
+use mayfly_lease::job::{ExposureCount, JobTarget};
 use mayfly_lease::transition::No;
 
 use super::World;
@@ -111,4 +112,59 @@ pub async fn a_fence_outlives_every_lease_that_it_ended(w: World) {
     assert_eq!(w.check(record.id).await, Err(No::FenceMoved));
     let later = w.revoke(Dimension::Owner, 1).await.gate.unwrap();
     assert!(later.fence > gate.fence && later.fence_until > gate.fence_until);
+}
+
+/// The answer says how what it covers is checked, and when the last of it ends: what is not past its hard expiry.
+pub async fn a_revocation_says_how_leases_are_checked(w: World) {
+    let wish = |acceptors, ttl_s| Wish { acceptors, ttl_s, ..w.wish() };
+    let mut last = w.start;
+    for (mode, ttl_s) in [
+        (AcceptorMode::Online, 60),
+        (AcceptorMode::Online, 900),
+        (AcceptorMode::Feed, 120),
+        (AcceptorMode::Offline, 300),
+        (AcceptorMode::Offline, 30),
+        (AcceptorMode::Offline, 310),
+    ] {
+        last = last.max(w.minted(&wish(mode, ttl_s)).await.expires);
+    }
+    let account = wish(AcceptorMode::Feed, 200).kind(CredentialKind::Account);
+    w.confirmed(&account).await;
+    w.minted(&Wish { acceptors: AcceptorMode::Offline, ..w.other(2) }).await;
+    let all = ExposureCount { online: 2, feed: 2, offline: 3, last_ends: last };
+    for dimension in [Dimension::Workload, Dimension::Owner] {
+        assert_eq!(w.revoke(dimension, 1).await.exposure, Some(all), "{dimension}");
+    }
+    assert_eq!(w.revoke(Dimension::Profile, 1).await.exposure, None);
+    assert_eq!(w.revoke(Dimension::Everything, 1).await.exposure, None);
+    assert_eq!(w.revoke(Dimension::Owner, 9).await.exposure, Some(ExposureCount::default()));
+    assert_eq!(w.revoke_lease(words::lease(1)).await.exposure, None);
+
+    w.clock.advance(200_000);
+    let task = w.wish().complete(w.number(), w.number(), w.now());
+    let left = ExposureCount { online: 1, feed: 0, offline: 2, last_ends: last };
+    let complete = mayfly_lease::RevokeCommand { what: operators(&task.what), ..task };
+    assert_eq!(w.store.revoke(&complete).await.unwrap().exposure, Some(left));
+    w.clock.advance(800_000);
+    assert_eq!(w.revoke(Dimension::Owner, 1).await.exposure, Some(ExposureCount::default()));
+}
+
+/// The same end of a task, asked for by an operator.
+fn operators(what: &RevokeWhat) -> RevokeWhat {
+    let RevokeWhat::Task { id, keep_ms, .. } = what else { panic!("no task") };
+    RevokeWhat::Task { id: id.clone(), by: None, spend: None, evidence: None, keep_ms: *keep_ms }
+}
+
+/// A renewal moves the entry and stays one; what was given back counts until its hard expiry.
+pub async fn an_exposure_follows_renewals(w: World) {
+    let wish = Wish { acceptors: AcceptorMode::Feed, ttl_s: 60, ..w.wish() };
+    w.minted(&wish).await;
+    w.clock.advance(30_000);
+    let renewed = w.renew(&Wish { ttl_s: 300, ..wish.clone() }).await.unwrap();
+    let given_back = Wish { acceptors: AcceptorMode::Offline, ttl_s: 60, ..w.wish() };
+    w.minted(&given_back).await;
+    w.store.end(&given_back.release()).await.unwrap();
+    let exposure = w.revoke(Dimension::Owner, 1).await.exposure;
+    let expected = ExposureCount { online: 0, feed: 1, offline: 1, last_ends: renewed.expires };
+    assert_eq!(exposure, Some(expected));
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mayfly_domain::{CredentialKind, Dimension, EndReason, LeaseState};
+use mayfly_domain::{AcceptorMode, CredentialKind, Dimension, EndReason, LeaseState};
 use mayfly_lease::transition::No;
 use mayfly_lease::{ListQuery, sweep};
 
@@ -207,4 +207,25 @@ pub async fn lists_along_a_subject(w: World) {
     let listed = w.store.list(&ListQuery { along: None, after: None, limit: 10 }).await.unwrap().records;
     let shown = listed.iter().find(|r| r.id == two.id).unwrap();
     assert_eq!((shown.state, shown.revocation), (LeaseState::Ended(EndReason::Revoked), Some(job.id)));
+}
+
+/// Along a subject leases come by how they are checked, then by expiry: pages of any size have each once, what is over in
+/// between is passed over, and a sweep ends all.
+pub async fn a_page_may_end_between_modes(w: World) {
+    let mut live = BTreeSet::new();
+    for n in 0..18_u32 {
+        let acceptors = AcceptorMode::ALL[usize::try_from(n % 3).unwrap()];
+        let ttl_s = if n % 4 == 0 { 30 } else { 300 + n };
+        let record = w.minted(&Wish { acceptors, ttl_s, ..w.wish() }).await;
+        live.extend((ttl_s > 30).then_some(record.id));
+    }
+    w.clock.advance(30_000);
+    let owner = words::subject(Dimension::Owner, 1);
+    for limit in [1, 2, 3, 4, 5, 9, 50] {
+        let listed = w.list(Some(&owner), limit).await;
+        assert_eq!(listed.len(), live.len(), "by {limit}");
+        assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), live, "by {limit}");
+    }
+    w.revoke(Dimension::Owner, 1).await;
+    assert_eq!(w.sweep().await, live.into_iter().collect::<Vec<_>>());
 }

@@ -7,14 +7,17 @@ use super::MemoryView;
 
 /// The leases of a page's index entries, and where to go on.
 pub(super) fn places(view: &MemoryView, query: &ListQuery) -> (Vec<LeaseId>, Option<Cursor>) {
-    let cursor = |partition: u8, (id, expires): (&LeaseId, &UnixMillis)| Cursor {
-        partition,
-        expires: *expires,
-        id: *id,
-    };
+    let cursor =
+        |partition, id: &LeaseId, expires: &UnixMillis| Cursor { partition, expires: *expires, id: *id };
     let mut entries: Vec<Cursor> = match query.along {
-        Some(key) => view.index.get(&key).into_iter().flatten().map(|entry| cursor(0, entry)).collect(),
-        None => view.partitions.iter().map(|e| cursor(LeaseRecord::partition(*e.0), e)).collect(),
+        Some(key) => {
+            let entries = view.index.get(&key).into_iter().flatten();
+            entries.map(|(id, (mode, expires))| cursor(mode.number(), id, expires)).collect()
+        }
+        None => {
+            let entries = view.partitions.iter();
+            entries.map(|(id, expires)| cursor(LeaseRecord::partition(*id), id, expires)).collect()
+        }
     };
     entries.retain(|c| c.expires > view.now && query.after.is_none_or(|after| *c > after));
     entries.sort_unstable();

@@ -125,16 +125,34 @@ local function move_fence(key, id, gate, tail)
   return put_gate(key, id, blocked, fence, max(ends, fence_ends()), version, block_ends, tail), fence
 end
 
--- Writes or extends an index entry. The index ends some time after its last entry, so that its end moves once
--- a minute. One time in eight, by the lease's own randomness, what is over for longer than its record is kept
--- goes, a few at a time.
-local function enter(key, id, expires)
-  call('ZADD', key, expires, id)
+-- Index entries of a mode (0 online, 1 feed, 2 offline) have scores of their own range: mode times `MODE`, and the
+-- expiry. So each mode's are counted, and its last one is found, without looking at the others.
+local MODE, MODES = 17592186044416, 3
+
+-- How many entries of a mode are not over.
+local function live_of(key, mode)
+  return call('ZCOUNT', key, mode * MODE + now + 1, (mode + 1) * MODE - 1)
+end
+
+-- How many entries are not over.
+local function live(key)
+  local n = 0
+  for mode = 0, MODES - 1 do n = n + live_of(key, mode) end
+  return n
+end
+
+-- Writes or extends an index entry; `mode`: none in an expiry partition. The index ends some time after its last entry, so
+-- that its end moves once a minute. One time in eight, by the lease's own randomness, what is over for longer than its
+-- record is kept goes, a few at a time.
+local function enter(key, id, expires, mode)
+  call('ZADD', key, (mode or 0) * MODE + expires, id)
   if fixed_clock then return end
   local ends = expires + 2 * SKEW_MS
   if call('PEXPIRETIME', key) < ends then call('PEXPIREAT', key, ends + 60000) end
   if byte(id, 15) % 8 == 0 then
-    local over = call('ZRANGEBYSCORE', key, '-inf', now - 2 * SKEW_MS, 'LIMIT', 0, 64)
-    if #over > 0 then call('ZREM', key, unpack(over)) end
+    for m = 0, mode and MODES - 1 or 0 do
+      local over = call('ZRANGEBYSCORE', key, m * MODE, m * MODE + now - 2 * SKEW_MS, 'LIMIT', 0, 64)
+      if #over > 0 then call('ZREM', key, unpack(over)) end
+    end
   end
 end

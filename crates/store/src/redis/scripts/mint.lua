@@ -14,7 +14,7 @@ if no then return no end
 local pairs, late, blocked = observe(ARGV[3], subjects, p, v)
 if late < 255 then return {13, late} end
 
--- kind: 1 side effect, 2 lineage too deep or wide, 4 has a parent, 8 its generation is another
+-- kind: 1 side effect, 2 lineage too deep or wide, 4 has a parent, 8 its generation is another; 16 times the mode
 if bit.band(kind, 4) ~= 0 then
   if now >= parent_expires then return {25} end
   if bit.band(kind, 8) ~= 0 then return {21} end
@@ -50,9 +50,9 @@ local count = #quotas / 13
 local answer = {0, false, false, 0, -1, 0}
 for n = 0, count - 1 do
   local index, most = unp('>BI4', quotas, n * 13 + 1)
-  local live = call('ZCOUNT', KEYS[index], now + 1, '+inf')
-  if live >= most then return {15, n} end
-  answer[7 + n] = live + 1
+  local held = live(KEYS[index])
+  if held >= most then return {15, n} end
+  answer[7 + n] = held + 1
 end
 local arrivals = {}
 for n = 0, count - 1 do
@@ -72,7 +72,8 @@ for n = 0, count - 1 do
   put(KEYS[bucket_at + n], pack('>I8', arrivals[n]), math.ceil(arrivals[n] / 1000))
 end
 if used_at > 0 then put(KEYS[used_at], pack('>I8', used_until), used_until) end
-for i = index_at, index_at + indexes do enter(KEYS[i], id, expires) end
+for i = index_at, index_at + indexes - 1 do enter(KEYS[i], id, expires, floor(kind / 16)) end
+enter(KEYS[index_at + indexes], id, expires)
 local side_effect = bit.band(kind, 1)
 local confirm_by = now + MINT_DEADLINE_MS
 local observation = '\1' .. sub(head, 3, 14) .. string.char(#pairs) .. table.concat(pairs) .. ARGV[8]

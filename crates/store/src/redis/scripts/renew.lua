@@ -1,8 +1,8 @@
 -- Renews. KEYS: the generation, the used mark, the record, its mark, the task, then gates and bindings, then
 -- index entries and the expiry partition. ARGV: plan, pairs, evidence, the body as it was read, the next body
 -- (empty: the same).
-local id, reads, binding_at, index_at, indexes, subjects, mine, used_until, ttl, signer =
-  unp('>c16BBBBBBI8I8c16', ARGV[2])
+local id, reads, binding_at, index_at, indexes, subjects, mine, mode, used_until, ttl, signer =
+  unp('>c16BBBBBBBI8I8c16', ARGV[2])
 local v = call('MGET', unpack(KEYS, 1, reads))
 local no = begin(v[1])
 if no then return no end
@@ -43,7 +43,8 @@ if counter > 4294967295 then return {31} end
 if elsewhere(p) then return {3} end
 
 put(KEYS[2], pack('>I8', used_until), used_until)
-for i = index_at, index_at + indexes do enter(KEYS[i], id, expires) end
+for i = index_at, index_at + indexes - 1 do enter(KEYS[i], id, expires, mode) end
+enter(KEYS[index_at + indexes], id, expires)
 local body = ARGV[6] ~= '' and ARGV[6] or ARGV[5]
 r = sub(r, 1, 4) .. pack('>I4', counter) .. sub(r, 9, 16) .. pack('>I8', expires) .. sub(r, 25, 56) .. signer
   .. sub(r, 73, body_at - 1) .. body

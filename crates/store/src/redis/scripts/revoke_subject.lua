@@ -1,4 +1,5 @@
--- Moves a fence, and sets a block in the same step. KEYS: the generation, the gate, the job. ARGV: the job's
+-- Moves a fence, and sets a block in the same step. KEYS: the generation, the gate, the job, the index where there is
+-- one. ARGV: the job's
 -- id, the job, the dimension key, words for a gate without block, 1 for a block, its end, its words.
 local v = call('MGET', KEYS[1], KEYS[2])
 local no = begin(v[1])
@@ -14,4 +15,4 @@ if ARGV[6] == '1' then
 end
 local fence
 gate, fence = move_fence(KEYS[2], ARGV[4], gate, ARGV[5])
-return {0, now, open_job(KEYS[3], ARGV[2], fence, ARGV[3], GATE, told(ARGV[4], gate)), gate, fence}
+return {0, now, open_job(KEYS[3], ARGV[2], fence, ARGV[3], GATE, told(ARGV[4], gate)), gate, fence, exposure(KEYS[4])}

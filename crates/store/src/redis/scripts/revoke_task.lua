@@ -1,5 +1,5 @@
 -- Ends a task. KEYS: the generation, the task, its gate, the job, the used mark, then bindings and the
--- observed gates. ARGV: the job's id, the job, evidence, plan, the body of a task that nobody opened, words
+-- observed gates, then its index. ARGV: the job's id, the job, evidence, plan, the body of a task that nobody opened, words
 -- for its gate. `by`: 0 an operator, 1 a workload, 2 somebody else.
 local reads, binding_at, spends, by, used_until, keep, owner, id = unp('>BBBBI8I8c16c16', ARGV[5])
 local v = call('MGET', unpack(KEYS, 1, reads))
@@ -19,7 +19,7 @@ local function settle()
 end
 if t and byte(t, 2) ~= 0 then
   settle()
-  return {0, now, tonumber(call('GET', 'mf:changes') or 0), t, false, 0, 0}
+  return {0, now, tonumber(call('GET', 'mf:changes') or 0), t, false, 0, {}}
 end
 local started, ends, kept, rest = now, now, now, owner .. ARGV[6]
 if t then
@@ -31,4 +31,4 @@ settle()
 t = pack('>BBI8I8I8', 1, 1, started, ends, kept) .. rest
 put(KEYS[2], t, kept)
 local gate, fence = move_fence(KEYS[3], id, v[3], ARGV[7])
-return {0, now, open_job(KEYS[4], ARGV[2], fence, ARGV[3], GATE, told(id, gate)), t, gate, fence, 1}
+return {0, now, open_job(KEYS[4], ARGV[2], fence, ARGV[3], GATE, told(id, gate)), t, gate, fence, exposure(KEYS[reads + 1])}
