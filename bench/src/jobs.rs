@@ -24,7 +24,7 @@ use crate::{Failed, Result};
 const TOKEN_LIFE_S: u64 = 3_000;
 /// The last leases of each job that are kept for checks.
 const KEPT: usize = 256;
-const URL: &str = "https://bench.acme.internal/deploy";
+pub(crate) const URL: &str = "https://bench.acme.internal/deploy";
 
 /// Which trust rule a job comes under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +103,17 @@ pub(crate) struct Held {
     pub(crate) lease: String,
     token: String,
     key: Arc<WorkloadKey>,
+}
+
+impl Held {
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// A new proof for `POST` to [`URL`].
+    pub(crate) fn proof(&self) -> Result<String> {
+        Ok(dpop(&self.key, "POST", &Url::parse(URL)?, &self.token, SystemClock.now())?)
+    }
 }
 
 /// What makes jobs.
@@ -258,6 +269,14 @@ impl Step for Minter {
     }
 }
 
+impl Minter {
+    /// What it minted last.
+    pub(crate) fn newest(&self) -> Result<Held> {
+        let newest = self.minted.checked_sub(1).and_then(|n| self.leases.get(n % KEPT));
+        newest.cloned().ok_or_else(|| Failed::new("nothing was minted yet"))
+    }
+}
+
 /// Asks for nothing: what a call over this transport costs by itself.
 #[derive(Debug)]
 pub(crate) struct Idler(pub(crate) WorkloadServiceClient<Channel>);
@@ -306,7 +325,7 @@ impl Step for Checker {
             },
             By::Token => pb::CheckRequest {
                 credential: Some(pb::check_request::Credential::Token(held.token.clone())),
-                dpop: dpop(&held.key, "POST", &Url::parse(URL)?, &held.token, SystemClock.now())?,
+                dpop: held.proof()?,
                 method: "POST".to_owned(),
                 url: URL.to_owned(),
                 context: None,

@@ -11,6 +11,7 @@ mod load;
 mod measure;
 mod monitor;
 mod outcome;
+mod picture;
 mod raw;
 mod report;
 mod scenes;
@@ -48,6 +49,9 @@ struct Args {
     /// Leases in the store when revocations are measured; twice as many for the broker's memory.
     #[arg(long, default_value_t = 100_000)]
     leases: u64,
+    /// Leases in the store when the feed is measured.
+    #[arg(long, default_value_t = 1_000_000)]
+    feed_leases: u64,
 }
 
 /// What this program is when it starts itself.
@@ -71,6 +75,7 @@ pub(crate) struct Plan {
     run: Duration,
     rounds: u32,
     leases: u64,
+    feed_leases: u64,
     disk: PathBuf,
 }
 
@@ -93,6 +98,7 @@ fn main() -> ExitCode {
                 run: Duration::from_secs(args.seconds),
                 rounds: args.rounds.max(1),
                 leases: args.leases,
+                feed_leases: args.feed_leases,
                 disk: args.disk,
             };
             runtime.block_on(scenes::all(&plan, &args.stores, &args.report))

@@ -61,6 +61,15 @@ impl Site {
         Ok(site)
     }
 
+    /// The site of another broker over the same store: with this one's seal and issuer.
+    pub(crate) fn beside(&self, dir: PathBuf, redis: &str) -> Result<Self> {
+        let other = Self::write(dir, Some(redis))?;
+        for name in ["seal.key", "ci.key"] {
+            other.put_bytes(name, &fs::read(self.path(name))?)?;
+        }
+        Ok(other)
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
@@ -194,9 +203,12 @@ unless { principal has environment && principal.environment == \"production\" };
 
 @id(\"responder\")
 permit (principal is Mayfly::Operator in Mayfly::Group::\"oncall\", action, resource);
+
+@id(\"acceptors-follow\")
+permit (principal is Mayfly::Acceptor, action == Mayfly::Action::\"follow\", resource);
 ",
     );
-    for n in 0..POLICIES - 2 {
+    for n in 0..POLICIES - 3 {
         let (group, of_group) = (n / (IN_SLICE - 1), n % (IN_SLICE - 1));
         let team = match of_group {
             0 => "bench".to_owned(),

@@ -2,7 +2,9 @@
 
 mod certificates;
 mod dev;
+mod feed;
 mod fill;
+mod filler;
 mod revoke;
 pub(crate) mod services;
 mod steady;
@@ -41,7 +43,11 @@ pub(crate) async fn all(plan: &Plan, stores: &[String], report_file: &Path) -> R
         say(&format!("{store}: starting a broker"));
         let dir = tempfile::tempdir()?;
         match store.as_str() {
-            "redis" => redis(&plan, dir, &mut report).await?,
+            "redis" => {
+                redis(&plan, dir, &mut report).await?;
+                report.write(report_file)?;
+                feed::on_redis(&plan, report_file, &mut report).await?;
+            }
             _ => embedded(&plan, dir, &mut report).await?,
         }
         report.write(report_file)?;
