@@ -239,3 +239,32 @@ fn nobody_accepts_after_it_was_said_that_an_event_is_applied() {
         }
     }
 }
+
+/// What the documentation says of a full table, at the sizes where its maps have just grown and where they are full.
+#[test]
+fn a_revocation_takes_at_most_200_octets() {
+    for count in [10_000_u64, 58_000, 100_000, 115_000] {
+        let table = Table::new(usize::MAX);
+        let used = allocation_counter::measure(|| {
+            for n in 0..count {
+                let mut id = [7; 16];
+                id[..8].copy_from_slice(&n.to_be_bytes());
+                let change = if n % 2 == 0 {
+                    Change::Mark { lease: LeaseId::from_bytes(id), until: UnixMillis(1 + n) }
+                } else {
+                    Change::Gate(GateState {
+                        key: DimKey(id),
+                        fence: Fence::new(5).unwrap(),
+                        fence_until: UnixMillis(1 + n),
+                        block_version: 0,
+                        blocked: false,
+                        block_until: None,
+                    })
+                };
+                table.apply(&change).unwrap();
+            }
+        });
+        let each = used.bytes_current / i64::try_from(count).unwrap();
+        assert!((40..=200).contains(&each), "{each} octets at {count}");
+    }
+}

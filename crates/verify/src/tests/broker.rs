@@ -238,13 +238,17 @@ impl Session {
     }
 
     pub(crate) async fn accept(&self) {
+        self.accept_as(ISSUER, &[AUDIENCE, "https://other.acme.internal"]).await;
+    }
+
+    pub(crate) async fn accept_as(&self, issuer: &str, audiences: &[&str]) {
         self.say(What::Accepted(pb::FollowAccepted {
             bound_ms: u32::try_from(BOUND_MS).unwrap(),
             ping_ms: 20,
             broker: "b-1".into(),
             resumed: self.start.resume.is_some(),
-            issuer: ISSUER.into(),
-            audiences: vec![AUDIENCE.into(), "https://other.acme.internal".into()],
+            issuer: issuer.into(),
+            audiences: audiences.iter().map(|&audience| audience.into()).collect(),
             certificates: true,
         }))
         .await;

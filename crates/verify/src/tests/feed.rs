@@ -159,6 +159,54 @@ async fn a_snapshot_has_what_came_before_it_and_nothing_of_an_older_one() {
 }
 
 #[tokio::test]
+async fn while_a_snapshot_is_under_way_nothing_is_accepted() {
+    let key = Key::new();
+    let token = key.token(&claims().to_string());
+    let mut site = Site::new().await;
+    let (verifier, mut session) = site.fresh(&[&key.public]).await;
+    assert_eq!(why(&verifier, &token), None);
+    session.say(What::SnapshotBegin(pb::SnapshotBegin { position: Some(to_wire(at(30))), entries: 0 })).await;
+    until(|| !verifier.is_fresh()).await;
+    assert_eq!(why(&verifier, &token), Some(Reason::AcceptorNotFresh));
+    session.say(What::SnapshotEnd(pb::SnapshotEnd { position: Some(to_wire(at(30))) })).await;
+    session.pinged(at(30)).await;
+    soon(verifier.ready()).await;
+    assert_eq!(why(&verifier, &token), None);
+}
+
+#[tokio::test]
+async fn what_was_verified_for_another_issuer_is_verified_again() {
+    let key = Key::new();
+    let token = key.token(&claims().to_string());
+    let mut site = Site::new().await;
+    let (verifier, session) = site.fresh(&[&key.public]).await;
+    assert_eq!(why(&verifier, &token), None);
+    drop(session);
+    let mut next = site.session().await;
+    next.accept_as("https://other.acme.internal:8443", &["https://deploy.acme.internal"]).await;
+    next.pinged(at(7)).await;
+    assert_eq!(why(&verifier, &token), Some(Reason::TokenMalformed));
+}
+
+#[tokio::test]
+async fn an_acceptor_takes_what_its_broker_and_it_itself_say() {
+    let key = Key::new();
+    let token = key.token(&claims().to_string());
+    let mut site = Site::new().await;
+    let own = mayfly_domain::Audience::parse("https://other.acme.internal").unwrap();
+    let (verifier, session) = site.fresh_with(|b| b.audiences([own]), &[&key.public]).await;
+    assert_eq!(why(&verifier, &token), Some(Reason::TokenAudience), "narrowed by itself");
+    drop((verifier, session));
+    let (verifier, session) = site.fresh(&[&key.public]).await;
+    assert_eq!(why(&verifier, &token), None);
+    drop(session);
+    let mut next = site.session().await;
+    next.accept_as(super::tokens::ISSUER, &["https://other.acme.internal"]).await;
+    next.pinged(at(7)).await;
+    assert_eq!(why(&verifier, &token), Some(Reason::TokenAudience), "by its broker");
+}
+
+#[tokio::test]
 async fn a_full_table_refuses_and_forgets_nothing() {
     let key = Key::new();
     let token = key.token(&claims().to_string());

@@ -60,9 +60,12 @@ async fn what_came_before_it_was_registered_is_found_by_its_check() {
 #[tokio::test]
 async fn a_withdrawn_key_ends_what_it_signed() {
     let key = Key::new();
-    let (_site, _verifier, session, guard) = guarded(&key).await;
+    let (_site, verifier, session, guard) = guarded(&key).await;
     session.keys(2, &[&Key::new().public], &[]).await;
     assert_eq!(soon(guard.ended()).await.reason, Reason::SignerWithdrawn);
+    // Whoever was accepted a moment before is not guarded by an older key either.
+    let late = verifier.guard(guard.judged());
+    assert_eq!(late.check().unwrap_err().reason, Reason::SignerWithdrawn);
 }
 
 #[tokio::test]
