@@ -17,8 +17,9 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use crate::builder::PastBound;
+use crate::check::grants;
 use crate::judged::{Judged, Kind, Request};
-use crate::verifier::{Shared, Verifier, grants};
+use crate::verifier::{Shared, Verifier};
 
 /// How long a request waits for one broker's answer.
 const PATIENCE: Duration = Duration::from_secs(2);

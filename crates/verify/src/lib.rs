@@ -27,6 +27,7 @@
 mod ask;
 mod builder;
 mod cache;
+mod check;
 mod follower;
 mod guards;
 mod judged;
@@ -39,8 +40,9 @@ mod usage;
 mod verifier;
 
 pub use builder::{Builder, PastBound};
+pub use check::key_of;
 pub use guards::{Ended, Guard};
 pub use judged::{Judged, Kind, Request};
 pub use mayfly_credential::Usage;
 pub use metrics::{Freshness, Metrics};
-pub use verifier::{Verifier, key_of};
+pub use verifier::Verifier;

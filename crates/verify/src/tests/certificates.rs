@@ -10,7 +10,8 @@ use rcgen::{
 use super::broker::{Session, Site, at, mark, soon};
 use super::tokens::{Key, lease, observed};
 use super::{GENERATION, WORKLOAD};
-use crate::verifier::{Verifier, key_of};
+use crate::key_of;
+use crate::verifier::Verifier;
 
 /// An authority that issues to workloads.
 struct Authority {
