@@ -7,7 +7,7 @@ use mayfly_client::proof::{dpop, envelope};
 use mayfly_client::workload::CertificateAsk;
 use mayfly_client::{AcceptorClient, KeyHome, KeyScope, Source, Svid, WorkloadClient, WorkloadKey};
 use mayfly_domain::time::Clock as _;
-use mayfly_domain::{SystemClock, TrustDomain};
+use mayfly_domain::{SystemClock, Thumbprint, TrustDomain};
 use mayfly_proto::v1::workload_service_client::WorkloadServiceClient;
 use mayfly_proto::{rpc, v1 as pb};
 use mayfly_standin::{Job, StandIn};
@@ -108,6 +108,11 @@ pub(crate) struct Held {
 impl Held {
     pub(crate) fn token(&self) -> &str {
         &self.token
+    }
+
+    /// The key that it is bound to.
+    pub(crate) fn holder(&self) -> Thumbprint {
+        self.key.public().thumbprint()
     }
 
     /// A new proof for `POST` to [`URL`].

@@ -8,6 +8,7 @@ mod filler;
 mod revoke;
 pub(crate) mod services;
 mod steady;
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -104,6 +105,7 @@ async fn redis(plan: &Plan, dir: TempDir, report: &mut Report) -> Result<()> {
     revoke::acknowledgements(plan, &mut scene, pings, report).await?;
     revoke::sweep(plan, &mut scene, report).await?;
     certificates::on_redis(plan, &scene, report).await?;
+    verify::in_process(plan, &scene, report).await?;
     services::first(&scene, report).await?;
     services::wakeups(&scene, report).await?;
     services::rotation(&scene, report).await
