@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mayfly_domain::{Invalid, TaskReason, Ttl};
 
 use crate::commands::{
-    audit, block, ca, check, completions, config, context, dev, evidence, exec, init, join, key, lease, mint,
-    policy, proof, revoke, server, staff, status, task, trust, why,
+    audit, block, ca, check, completions, config, context, dev, evidence, exec, follower, init, join, key,
+    lease, mint, policy, proof, revoke, server, staff, status, task, trust, usage, watch, why,
 };
 
 /// How results are written.
@@ -75,7 +75,7 @@ Examples:
     mayfly why 0199b1c4-7e5c-7aa3-9f2e-0c6a51d2b9f0
 
 Exit codes: 0 ok, 2 usage, 3 denied, 4 not found, 5 revoked or blocked, 6 quota, 7 unavailable (try
-again), 64 configuration.";
+again), 8 incomplete (a barrier), 64 configuration.";
 
 /// What every command takes.
 #[derive(Debug, Args)]
@@ -110,6 +110,10 @@ pub(crate) enum Command {
     Revoke(Box<revoke::Revoke>),
     #[command(subcommand)]
     Block(block::Block),
+    #[command(subcommand)]
+    Follower(follower::Follower),
+    Watch(watch::Watch),
+    Usage(usage::Usage),
     #[command(subcommand)]
     Join(join::Join),
     #[command(subcommand)]

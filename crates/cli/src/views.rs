@@ -183,15 +183,61 @@ impl ExposureView {
         self.counted.then(|| self.online.saturating_add(self.feed).saturating_add(self.offline))
     }
 
-    /// In words: how many are dead already, and when the rest is.
-    pub(crate) fn words(&self, now: UnixMillis) -> String {
+    /// In words: how many are refused since when, by how they are checked. `barrier` says whether every follower has the
+    /// revocation; none where nobody waited.
+    pub(crate) fn words(&self, barrier: Option<bool>, now: UnixMillis) -> String {
         let Some(total) = self.total() else { return "the sweep counts".to_owned() };
-        match self.offline {
-            0 => format!("{total} leases, each refused from now on"),
-            n => format!(
-                "{total} leases; {n} of them are checked offline only and end by themselves, the last one {}",
-                self.last_ends.distance(now)
+        if total == 0 {
+            return "no live leases".to_owned();
+        }
+        let mut parts = Vec::new();
+        if self.online > 0 {
+            parts.push(format!("{} checked online (now)", self.online));
+        }
+        if self.feed > 0 {
+            let since = match barrier {
+                Some(true) => "barrier complete: now",
+                Some(false) => "within a bound of 10 s: the barrier is not complete",
+                None => "within milliseconds; at the latest after a bound of 10 s",
+            };
+            parts.push(format!("{} by feed ({since})", self.feed));
+        }
+        if self.offline > 0 {
+            parts.push(format!("{} offline until {}", self.offline, self.last_ends.human(now)));
+        }
+        let leases = if total == 1 { "lease" } else { "leases" };
+        format!("{total} {leases} at most: {}", parts.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exposure_is_told_by_how_leases_are_checked() {
+        let now = UnixMillis(1_777_000_000_000);
+        let exposure = |counted, online, feed, offline| {
+            let last_ends_ms = now.0 + 300_000;
+            ExposureView::from(pb::Exposure { counted, online, feed, offline, last_ends_ms })
+        };
+        for (view, barrier, words) in [
+            (exposure(false, 0, 0, 0), None, "the sweep counts"),
+            (exposure(true, 0, 0, 0), Some(true), "no live leases"),
+            (exposure(true, 1, 0, 0), None, "1 lease at most: 1 checked online (now)"),
+            (
+                exposure(true, 3, 8, 1),
+                Some(true),
+                "12 leases at most: 3 checked online (now), 8 by feed (barrier complete: now), \
+                 1 offline until 2026-04-24T03:11:40Z (in 5m 0s)",
             ),
+            (
+                exposure(true, 0, 8, 0),
+                Some(false),
+                "8 leases at most: 8 by feed (within a bound of 10 s: the barrier is not complete)",
+            ),
+        ] {
+            assert_eq!(view.words(barrier, now), words);
         }
     }
 }

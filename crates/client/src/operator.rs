@@ -16,6 +16,27 @@ use crate::retry::{self, until};
 
 type Rpc = OperatorServiceClient<Channel>;
 
+/// How long a barrier may take where the caller sets no limit: longer than any follower's bound.
+const BARRIER: Duration = Duration::from_secs(20);
+/// How long after its own time a barrier's last word may come.
+const GRACE: Duration = Duration::from_secs(1);
+/// Between a wait that broke off and the next.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Events of a broker.
+#[derive(Debug)]
+pub struct EventStream(tonic::Streaming<pb::WatchEvent>);
+
+impl EventStream {
+    /// The next event; none when the broker ends its work.
+    ///
+    /// # Errors
+    /// Why there are no more.
+    pub async fn next(&mut self) -> Result<Option<pb::WatchEvent>, Failure> {
+        Ok(self.0.message().await?)
+    }
+}
+
 /// An operator's client of one broker.
 #[derive(Debug, Clone)]
 pub struct OperatorClient {
@@ -74,6 +95,10 @@ calls! {
     get_authority_csr(GetAuthorityCsrRequest) -> GetAuthorityCsrResponse;
     /// Puts a company's certificate for such a request in place.
     import_authority(ImportAuthorityRequest) -> ImportAuthorityResponse;
+    /// Who follows the feed.
+    list_followers(ListFollowersRequest) -> ListFollowersResponse;
+    /// What credentials of a profile were used for.
+    get_usage(GetUsageRequest) -> GetUsageResponse;
     /// The join tokens that are kept.
     list_join_tokens(ListJoinTokensRequest) -> ListJoinTokensResponse;
     /// Makes a join token useless.
@@ -129,6 +154,66 @@ impl OperatorClient {
         request: pb::CreateJoinTokenRequest,
     ) -> Result<pb::CreateJoinTokenResponse, Failure> {
         Ok(self.rpc.clone().create_join_token(self.once(request)).await?.into_inner())
+    }
+
+    /// Waits until nobody decides without a change any more, or for `patience`: the last word says which. `told` hears
+    /// how far it is. A wait that breaks off is begun again, at whichever broker answers.
+    ///
+    /// # Errors
+    /// Why nothing is known of it. The change stands.
+    pub async fn wait_barrier(
+        &self,
+        number: u64,
+        generation: &str,
+        patience: Option<Duration>,
+        mut told: impl FnMut(&pb::BarrierProgress),
+    ) -> Result<pb::BarrierProgress, Failure> {
+        let deadline = Deadline::after(patience.unwrap_or(BARRIER));
+        let mut last: Option<pb::BarrierProgress> = None;
+        loop {
+            let left = deadline.left();
+            let timeout_ms = if patience.is_some() { left.as_millis().max(1) } else { 0 };
+            let call = pb::WaitBarrierRequest {
+                number,
+                generation: generation.to_owned(),
+                timeout_ms: u32::try_from(timeout_ms).unwrap_or(u32::MAX),
+            };
+            let work = self.follow_barrier(call, |progress| {
+                told(&progress);
+                last = Some(progress);
+            });
+            let broken = match tokio::time::timeout(left + GRACE, work).await {
+                Ok(Ok(())) => Failure::of(Reason::NotServing),
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::of(Reason::Deadline),
+            };
+            let is_over = last.as_ref().is_some_and(|progress| progress.complete) || deadline.left() < PAUSE;
+            match last {
+                Some(progress) if is_over => return Ok(progress),
+                _ if is_over || !broken.may_retry() => return Err(broken),
+                _ => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    async fn follow_barrier(
+        &self,
+        call: pb::WaitBarrierRequest,
+        mut told: impl FnMut(pb::BarrierProgress),
+    ) -> Result<(), Failure> {
+        let mut stream = self.rpc.clone().wait_barrier(call).await?.into_inner();
+        while let Some(progress) = stream.message().await? {
+            told(progress);
+        }
+        Ok(())
+    }
+
+    /// What the broker decides and hears of, as it happens.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub async fn watch(&self) -> Result<EventStream, Failure> {
+        Ok(EventStream(self.rpc.clone().watch(pb::WatchRequest {}).await?.into_inner()))
     }
 
     fn once<Q>(&self, request: Q) -> Request<Q> {

@@ -137,7 +137,7 @@ impl Broker {
                 fence: revoked.gate.map(|g| g.fence),
                 number: revoked.changes,
                 generation: self.leases().store().generation().map(|g| g.generation),
-                exposure: covered,
+                exposure: revoked.exposure.or(covered),
                 sample: Vec::new(),
                 warnings,
                 audit,

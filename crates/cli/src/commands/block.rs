@@ -105,6 +105,7 @@ impl View for Blocks {
 struct Changed {
     #[serde(flatten)]
     block: Option<BlockView>,
+    warnings: Vec<String>,
     request: String,
     audit: String,
 }
@@ -116,6 +117,7 @@ impl View for Changed {
             Some(b) => fields.extend([("blocked", b.subject.clone()), ("ends", b.ends(now))]),
             None => fields.push(("lifted", "new evidence may mint again".to_owned())),
         }
+        fields.extend(self.warnings.iter().map(|warning| ("warning", warning.clone())));
         fields.extend([("request", self.request.clone()), ("audit", self.audit.clone())]);
         Human::Fields(fields)
     }
@@ -141,7 +143,12 @@ impl Block {
                 };
                 let r = session.operator().await?.set_block(call).await?;
                 let block = r.block.map(BlockView::from);
-                session.printer.show(&Changed { block, request: r.request, audit: r.audit })?;
+                session.printer.show(&Changed {
+                    block,
+                    warnings: r.warnings,
+                    request: r.request,
+                    audit: r.audit,
+                })?;
             }
             Self::Lift(args) => {
                 let call = pb::LiftBlockRequest {
@@ -149,7 +156,8 @@ impl Block {
                     reason: prompt::reason(args.reason)?.to_string(),
                 };
                 let r = session.operator().await?.lift_block(call).await?;
-                session.printer.show(&Changed { block: None, request: r.request, audit: r.audit })?;
+                let (request, audit) = (r.request, r.audit);
+                session.printer.show(&Changed { block: None, warnings: Vec::new(), request, audit })?;
             }
             Self::List(List {}) => {
                 let r = session.operator().await?.list_blocks(pb::ListBlocksRequest {}).await?;

@@ -6,6 +6,7 @@ use mayfly_domain::{LeaseId, TaskReason, UnixMillis, defaults};
 use mayfly_proto::v1 as pb;
 use serde::Serialize;
 
+use super::barrier::WaitArgs;
 use super::{mint, revoke};
 use crate::args::Length;
 use crate::output::{Human, View};
@@ -96,6 +97,8 @@ pub(crate) struct Revoke {
     /// Revoke it although the broker has no record of it
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    barrier: WaitArgs,
 }
 
 #[derive(Serialize)]
@@ -181,7 +184,8 @@ impl Lease {
                 })?;
             }
             Self::Revoke(args) => {
-                return revoke::lease(args.lease, args.force, args.reason, args.ticket, session).await;
+                let Revoke { lease, reason, ticket, force, barrier } = args;
+                return revoke::lease(lease, force, reason, ticket, &barrier, session).await;
             }
         }
         Ok(0)

@@ -1,6 +1,7 @@
 //! One command a file: its arguments, what it calls, and how its result looks.
 
 pub(crate) mod audit;
+pub(crate) mod barrier;
 pub(crate) mod block;
 pub(crate) mod ca;
 pub(crate) mod check;
@@ -10,6 +11,7 @@ pub(crate) mod context;
 pub(crate) mod dev;
 pub(crate) mod evidence;
 pub(crate) mod exec;
+pub(crate) mod follower;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod key;
@@ -23,6 +25,8 @@ pub(crate) mod staff;
 pub(crate) mod status;
 pub(crate) mod task;
 pub(crate) mod trust;
+pub(crate) mod usage;
+pub(crate) mod watch;
 pub(crate) mod why;
 
 use crate::args::Command;
@@ -40,6 +44,9 @@ pub(crate) async fn run(command: Command, session: &Session) -> Outcome {
         Command::Lease(c) => c.run(session).await,
         Command::Revoke(c) => c.run(session).await,
         Command::Block(c) => c.run(session).await,
+        Command::Follower(c) => c.run(session).await,
+        Command::Watch(c) => c.run(session).await,
+        Command::Usage(c) => c.run(session).await,
         Command::Join(c) => c.run(session).await,
         Command::Ca(c) => c.run(session).await,
         Command::Key(c) => c.run(session).await,

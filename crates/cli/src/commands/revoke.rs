@@ -9,8 +9,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mayfly_client::{Failure, OperatorClient};
 use mayfly_domain::{LeaseId, Reason, TaskReason, UnixMillis};
 use mayfly_proto::v1 as pb;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde::Serialize;
 
+use super::barrier::{BarrierView, WaitArgs};
 use crate::args::Length;
 use crate::output::{Human, Moment, View};
 use crate::prompt;
@@ -23,14 +26,16 @@ const POLL: Duration = Duration::from_millis(250);
 
 /// End every lease of a workload, owner, task, profile or integration
 ///
-/// From the acknowledgement on no check accepts what it covers. A workload comes back only with new evidence;
-/// --block keeps it out.
+/// From the acknowledgement on no check at a broker accepts what it covers. The command then waits until every
+/// acceptor that decides by itself has the revocation or may not decide any more; exit code 8 where it stopped waiting
+/// before, with their names. A workload comes back only with new evidence; --block keeps it out.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   mayfly revoke --task gh-8123-1 --reason \"wrong branch\"
   mayfly revoke --owner team:payments --block --for 24h --reason \"laptop stolen\" --ticket SEC-42
   mayfly revoke --integration k8s-prod --dry-run
+  mayfly revoke --task gh-8123-1 --reason \"wrong branch\" --wait-for 2s
   mayfly revoke --everything --no-block --reason \"drill\"
   mayfly revoke show rev_0199b1c47e5c7aa39f2e0c6a51d2b9f0")]
 #[command(args_conflicts_with_subcommands = true)]
@@ -60,12 +65,14 @@ pub(crate) struct Revoke {
     /// Act on a name that nothing knows
     #[arg(long)]
     force: bool,
-    /// Do not ask a person whether everything is really meant
-    #[arg(long, requires = "everything")]
+    /// Do not ask a person whether everything, or oneself, is really meant
+    #[arg(long)]
     yes: bool,
     /// Wait until the sweep has ended every record (on a terminal it is watched by itself)
     #[arg(long)]
     wait: bool,
+    #[command(flatten)]
+    barrier: WaitArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -116,7 +123,7 @@ impl View for Shown {
             ("author", self.author.clone()),
             ("ticket", self.ticket.clone()),
             ("since", self.since.human(now)),
-            ("covers", self.exposure.as_ref().map(|e| e.words(now)).unwrap_or_default()),
+            ("covers", self.exposure.as_ref().map(|e| e.words(None, now)).unwrap_or_default()),
             ("sweep", self.sweep.words()),
         ])
     }
@@ -126,7 +133,13 @@ impl View for Shown {
 struct Revoked {
     revocation: String,
     acknowledged: Moment,
+    /// The number of its event in the feed, and the generation in which it counts.
+    number: u64,
+    generation: String,
     exposure: Option<ExposureView>,
+    /// What became of the wait for followers; none where nobody waited.
+    barrier: Option<BarrierView>,
+    warnings: Vec<String>,
     request: String,
     audit: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,14 +170,17 @@ impl Swept {
 impl View for Revoked {
     fn human(&self, now: UnixMillis) -> Human {
         let swept = self.swept.as_ref().map(Swept::words);
-        Human::Fields(vec![
+        let complete = self.barrier.as_ref().map(|barrier| barrier.complete);
+        let mut fields = vec![
             ("revocation", self.revocation.clone()),
             ("acknowledged", self.acknowledged.human(now)),
-            ("covers", self.exposure.as_ref().map(|e| e.words(now)).unwrap_or_default()),
+            ("covers", self.exposure.as_ref().map(|e| e.words(complete, now)).unwrap_or_default()),
+            ("barrier", self.barrier.as_ref().map(BarrierView::words).unwrap_or_default()),
             ("sweep", swept.unwrap_or_default()),
-            ("request", self.request.clone()),
-            ("audit", self.audit.clone()),
-        ])
+        ];
+        fields.extend(self.warnings.iter().map(|warning| ("warning", warning.clone())));
+        fields.extend([("request", self.request.clone()), ("audit", self.audit.clone())]);
+        Human::Fields(fields)
     }
 }
 
@@ -192,6 +208,7 @@ pub(crate) async fn lease(
     force: bool,
     reason: Option<TaskReason>,
     ticket: Option<String>,
+    barrier: &WaitArgs,
     session: &Session,
 ) -> Outcome {
     let call = pb::RevokeRequest {
@@ -203,17 +220,38 @@ pub(crate) async fn lease(
     };
     let client = session.operator().await?;
     let answer = client.revoke(call).await?;
-    session.printer.show(&revoked(answer, None))?;
-    Ok(0)
+    let waited = barrier.wait(&client, &answer).await;
+    shown(answer, waited, None, session)
 }
 
-fn revoked(answer: pb::RevokeResponse, followed: Option<pb::Revocation>) -> Revoked {
+/// Shows what was done; the exit code is the barrier's.
+fn shown(
+    answer: pb::RevokeResponse,
+    barrier: Option<BarrierView>,
+    followed: Option<pb::Revocation>,
+    session: &Session,
+) -> Outcome {
+    let code = barrier.as_ref().map_or(0, BarrierView::exit_code);
+    session.printer.show(&revoked(answer, barrier, followed))?;
+    Ok(code)
+}
+
+fn revoked(
+    answer: pb::RevokeResponse,
+    barrier: Option<BarrierView>,
+    followed: Option<pb::Revocation>,
+) -> Revoked {
     let swept = followed.as_ref().map(Swept::from);
-    let exposure = followed.and_then(|r| r.exposure).or(answer.exposure);
+    let counted = |exposure: &pb::Exposure| exposure.counted;
+    let exposure = answer.exposure.filter(counted).or(followed.and_then(|r| r.exposure)).or(answer.exposure);
     Revoked {
         revocation: answer.revocation,
         acknowledged: Moment(answer.acknowledged_ms),
+        number: answer.number,
+        generation: answer.generation,
         exposure: exposure.map(ExposureView::from),
+        barrier,
+        warnings: answer.warnings,
         request: answer.request,
         audit: answer.audit,
         swept,
@@ -266,13 +304,33 @@ impl Revoke {
         if self.subject.everything {
             prompt::confirmed("End the credentials of every workload of the trust domain?", self.yes)?;
         }
+        if call.block && is_own(&name, session) {
+            prompt::confirmed(
+                "This is you: your certificate ends, and you get no new one. Go on?",
+                self.yes,
+            )?;
+        }
         let client = session.operator().await?;
         let answer = client.revoke(call).await?;
+        let waited = self.barrier.wait(&client, &answer).await;
         let watch = self.wait || (prompt::can_ask() && !session.printer.is_json());
-        let swept = if watch { Some(follow(&client, &answer.revocation).await?) } else { None };
-        session.printer.show(&revoked(answer, swept))?;
-        Ok(0)
+        let swept = if watch { follow(&client, &answer.revocation).await.map(Some) } else { Ok(None) };
+        match swept {
+            Ok(swept) => shown(answer, waited, swept, session),
+            // What was done is told all the same.
+            Err(why) => shown(answer, waited, None, session)
+                .and_then(|code| if self.wait { Err(why) } else { Ok(code) }),
+        }
     }
+}
+
+/// Whether a subject in words is the operator of the session's certificate.
+fn is_own(name: &str, session: &Session) -> bool {
+    let identity = session.target().ok().and_then(|target| target.identity);
+    let leaf = identity.and_then(|(certificate, _)| CertificateDer::from_pem_file(certificate).ok());
+    let id = leaf.and_then(|leaf| mayfly_client::mtls::peer_id(&leaf));
+    let operator = id.as_ref().and_then(|id| id.path().strip_prefix("/mayfly/operator/"));
+    operator.is_some_and(|operator| name == format!("owner user:{operator}"))
 }
 
 /// Watches a sweep, with a running count on a terminal.
@@ -331,6 +389,8 @@ mod tests {
             "mayfly revoke --task t --for 1h",
             "mayfly revoke --task t --block --for 0s",
             "mayfly revoke --owner payments",
+            "mayfly revoke --task t --no-wait --wait-for 2s",
+            "mayfly revoke --task t --wait-for 0s",
         ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }

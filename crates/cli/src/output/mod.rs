@@ -88,6 +88,19 @@ impl Printer {
         }
     }
 
+    /// Writes one line to standard output; `false` where nobody reads any more.
+    ///
+    /// # Errors
+    /// As [`Printer::show`].
+    pub(crate) fn line(text: &str) -> Result<bool, Failure> {
+        let mut out = io::stdout().lock();
+        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(e) => Err(Failure::of(Reason::Internal).fact("problem", e.to_string())),
+        }
+    }
+
     /// Writes a workflow command for the CI system on standard error.
     pub(crate) fn command(text: &str) {
         let _ = writeln!(anstream::stderr(), "{text}");
