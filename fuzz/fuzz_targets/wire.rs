@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mayfly_domain::TrustDomain;
+use mayfly_domain::{KeyAlg, PublicKey, TrustDomain, UnixMillis};
 use mayfly_proto::v1;
 use mayfly_server::convert;
 use prost::Message as _;
@@ -12,8 +12,11 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = convert::envelope(wire);
     }
     if let Ok(mut wire) = convert::payload::<v1::MintRequest>(bytes) {
-        let _ = convert::evidence(wire.evidence.take());
-        let _ = convert::claimed(&wire);
+        let _ = convert::evidence(wire.evidence.take(), None, UnixMillis(1_800_000_000_000));
+        let _ = convert::mint(wire, &PublicKey::new(KeyAlg::Ed25519, &[7; 32]).unwrap());
+    }
+    if let Ok(wire) = convert::payload::<v1::RenewRequest>(bytes) {
+        let _ = convert::renew(&wire, &PublicKey::new(KeyAlg::Ed25519, &[7; 32]).unwrap());
     }
     if let Ok(wire) = v1::Subject::decode(bytes) {
         let _ = convert::subject(&wire, &TrustDomain::parse("acme.internal").unwrap());

@@ -24,8 +24,9 @@ use apply::Following;
 const LOOK: Duration = Duration::from_millis(250);
 /// Looks between two cleanings of the table.
 const LOOKS_A_CLEANING: u32 = 40;
-/// The waits before the next session.
-const WAIT: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(3));
+/// The shortest and the longest wait before the next session. As much as the shortest is added at random: a broker that
+/// goes away takes all its followers along at once.
+const WAIT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(3));
 
 /// Follows until it is dropped.
 pub(crate) async fn run(shared: Arc<Shared>) {
