@@ -32,10 +32,17 @@ mod follower;
 mod guards;
 mod judged;
 mod known;
+mod layer;
 pub mod metrics;
+mod peer;
+#[cfg(feature = "mtls")]
+mod serve;
+mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "mtls")]
+pub mod tls;
 mod usage;
 mod verifier;
 
@@ -43,6 +50,12 @@ pub use builder::{Builder, PastBound};
 pub use check::key_of;
 pub use guards::{Ended, Guard};
 pub use judged::{Judged, Kind, Request};
+pub use layer::{Body, Caller, Guarded, MayflyLayer, NoOrigin, caller};
+pub use mayfly_client as client;
 pub use mayfly_credential::Usage;
 pub use metrics::{Freshness, Metrics};
+pub use peer::Peer;
+#[cfg(feature = "mtls")]
+pub use serve::Server;
+pub use stream::GuardedStream;
 pub use verifier::Verifier;

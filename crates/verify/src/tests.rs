@@ -5,6 +5,7 @@ mod broker;
 mod certificates;
 mod feed;
 mod guards;
+mod layer;
 mod time;
 mod tokens;
 

@@ -6,5 +6,6 @@ mod dockerfile;
 mod evidence;
 mod generated;
 mod make;
+mod page;
 mod rooms;
 mod tracked;

@@ -56,7 +56,7 @@ pub(crate) fn demo() -> PathBuf {
     mayfly().with_file_name("mayfly-demo")
 }
 
-/// One of the services of `examples/mtls-services`, beside [`mayfly`].
+/// One of the services of `examples`, beside [`mayfly`].
 pub(crate) fn service(name: &str) -> PathBuf {
     mayfly().with_file_name(name)
 }
@@ -72,7 +72,7 @@ pub(crate) fn mayfly() -> &'static Path {
             Some(name) => name,
         };
         let status = cargo()
-            .args("build --quiet --locked --workspace --bin mayfly --bin mayfly-demo --bin ledger --bin payments --profile".split(' '))
+            .args("build --quiet --locked --workspace --bin mayfly --bin mayfly-demo --bin ledger --bin payments --bin resource-server --profile".split(' '))
             .arg(profile)
             .arg("--target-dir")
             .arg(target())

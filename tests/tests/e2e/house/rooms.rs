@@ -11,7 +11,8 @@ use crate::support::{read, root};
 pub(super) type Needs = BTreeMap<String, BTreeSet<String>>;
 
 /// Packages that never ship: bound by the arrows, not by `only`.
-const NEVER_SHIPPED: [&str; 6] = ["bench", "demo", "mtls-services", "proof", "testkit", "tests"];
+const NEVER_SHIPPED: [&str; 7] =
+    ["bench", "demo", "mtls-services", "proof", "resource-server", "testkit", "tests"];
 
 pub(super) fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))

@@ -100,8 +100,24 @@ impl DevBroker {
 
     /// The broker as the acceptor `name` reaches it.
     pub(crate) async fn acceptor(&self, name: &str) -> AcceptorClient {
+        AcceptorClient::connect(&self.as_acceptor(name)).await.unwrap()
+    }
+
+    /// Where the broker is, for the acceptor `name`.
+    pub(crate) fn as_acceptor(&self, name: &str) -> Target {
         let (_, certificate, key) = self.told.acceptors.iter().find(|(n, ..)| n == name).unwrap();
-        AcceptorClient::connect(&self.target(Some((certificate.clone(), key.clone())))).await.unwrap()
+        self.target(Some((certificate.clone(), key.clone())))
+    }
+
+    /// What the shell of the acceptor `name` sets.
+    pub(crate) fn acceptor_env(&self, name: &str) -> Vec<(&'static str, String)> {
+        let (certificate, key) = self.as_acceptor(name).identity.unwrap();
+        let mut env = self.client_env();
+        env.extend(
+            [("MAYFLY_CERT_FILE", certificate), ("MAYFLY_KEY_FILE", key)]
+                .map(|(name, path)| (name, path.to_str().unwrap().to_owned())),
+        );
+        env
     }
 
     /// The broker as the operator reaches it.
