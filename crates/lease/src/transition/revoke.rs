@@ -29,6 +29,8 @@ pub fn revoke<V: View>(
                 Some(record) => record.expires.max(record.renewable_until).plus(2 * defaults::SKEW_MS),
                 None => *unknown_until,
             };
+            // Followers keep the later end too.
+            let until = view.mark(*id)?.map_or(until, |mark| until.max(mark.until));
             let job = Job::new(command, JobTarget::Lease(*id), EndReason::Revoked, now);
             let writes = vec![
                 Write::Mark(*id, Mark { revocation: command.id, until }),

@@ -4,6 +4,7 @@
 
 mod conformance;
 mod failures;
+mod feed;
 mod leases;
 mod reach;
 mod support;

@@ -126,6 +126,7 @@ macro_rules! lease_store_conformance {
                 everything_spares_operators,
                 a_revoked_lease_is_dead_at_once_and_shown_so,
                 an_unknown_lease_is_marked_all_the_same,
+                a_mark_keeps_its_later_end,
                 fences_only_grow_within_a_millisecond,
                 a_revocation_can_be_followed_by_a_new_lease,
                 a_fence_outlives_every_lease_that_it_ended,

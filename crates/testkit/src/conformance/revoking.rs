@@ -77,6 +77,19 @@ pub async fn an_unknown_lease_is_marked_all_the_same(w: World) {
     assert!(w.store.job(job.id).await.unwrap().unwrap().done);
 }
 
+/// Revoked again when its record is known: the mark is kept as long as it was to be.
+pub async fn a_mark_keeps_its_later_end(w: World) {
+    let wish = Wish { ttl_s: 60, lineage_s: 60, ..w.wish() };
+    let id = words::lease(wish.lease);
+    w.revoke_lease(id).await;
+    w.minted(&wish).await;
+    let at = w.store.feed_position().await.unwrap();
+    w.revoke_lease(id).await;
+    let until = w.now().plus(words::LONGEST_LIFE_MS);
+    let told = crate::feed::rest(&*w.store, at, 10).await[0].event.change;
+    assert_eq!(told, mayfly_domain::feed::Change::Mark { lease: id, until });
+}
+
 /// `max(fence + 1, now)`: each revocation ends what was minted since the one before.
 pub async fn fences_only_grow_within_a_millisecond(w: World) {
     let mut last = Fence::NONE;
