@@ -3,6 +3,11 @@
 use mayfly_domain::{AcceptorMode, EndReason, Fence, LeaseId, Subject, TaskReason, UnixMillis};
 use uuid::Uuid;
 
+use crate::generation::GenerationRecord;
+
+/// How long a revocation that nobody will ask about is kept once it is done, in ms.
+const BRIEF_MS: u64 = 3_600_000;
+
 /// A revocation's id, shown as `rev_` and 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct JobId(pub [u8; 16]);
@@ -126,6 +131,19 @@ impl Job {
             exposure: ExposureCount::default(),
             done: false,
         }
+    }
+
+    /// Until when it is kept once it is done, in `generation`: as long as fences. A revocation of one lease that nobody gave
+    /// a reason for is a broker's own, of which there are many: it is kept for an hour.
+    pub fn kept_until(&self, generation: &GenerationRecord, now: UnixMillis) -> UnixMillis {
+        let longest = generation.fence_until(now);
+        self.brief_ms().map_or(longest, |brief| longest.min(now.plus(brief)))
+    }
+
+    /// How long it is kept at most once it is done, where that is less than fences are, in ms.
+    pub fn brief_ms(&self) -> Option<u64> {
+        let is_brief = matches!(self.target, JobTarget::Lease(_)) && self.reason.is_none();
+        is_brief.then_some(BRIEF_MS)
     }
 
     /// The stored form (postcard after a version octet).

@@ -85,7 +85,7 @@ pub(super) fn save(work: &mut Work<'_, '_>, job: &Job, lease_ms: u64) -> Result<
         return Ok(());
     }
     let now = work.now();
-    let kept_until = work.ledger.generation()?.fence_until(now);
+    let kept_until = job.kept_until(&work.ledger.generation()?, now);
     work.write(|ledger| match job.done {
         true => ledger.put_job(job, None, kept_until),
         false => ledger.put_job(job, Some(now.plus(lease_ms)), at::FOR_EVER),

@@ -86,6 +86,7 @@ impl RedisStore {
             job.encode()?,
             if job.done { b"1".to_vec() } else { b"0".to_vec() },
             Pack::default().u64(lease_ms).done(),
+            Pack::default().u64(job.brief_ms().unwrap_or_default()).done(),
         ];
         let keys = Keys::new([keys::job(job.id)]);
         self.run(Lane::Back, Call::new(&SCRIPTS.save_job, keys, args)).await?;

@@ -160,6 +160,7 @@ macro_rules! lease_store_conformance {
                 a_takeover_is_swept,
                 a_claim_keeps_others_away_for_a_while,
                 a_done_job_stays_done,
+                a_revocation_that_nobody_explained_is_kept_briefly,
                 a_sweep_ends_descendants_with_side_effects,
                 a_list_is_complete_and_stable_while_leases_come,
                 lists_along_a_subject,

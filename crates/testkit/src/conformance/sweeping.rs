@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use mayfly_domain::{AcceptorMode, CredentialKind, Dimension, EndReason, LeaseState};
 use mayfly_lease::transition::No;
-use mayfly_lease::{ListQuery, sweep};
+use mayfly_lease::{ListQuery, RevokeCommand, sweep};
 
 use super::World;
 use crate::words::{self, Wish};
@@ -137,6 +137,23 @@ pub async fn a_done_job_stays_done(w: World) {
     assert_eq!(w.store.counts().await.unwrap().open_jobs, 0);
     w.clock.advance(words::LONGEST_LIFE_MS - 10_000);
     assert_eq!(w.store.job(old.id).await.unwrap().unwrap(), done, "kept as long as fences");
+}
+
+/// Brokers revoke leases of their own all the time: nobody gave a reason for them, and nobody asks about them later.
+pub async fn a_revocation_that_nobody_explained_is_kept_briefly(w: World) {
+    let (one, other) = (w.minted(&w.wish()).await, w.minted(&w.wish()).await);
+    let unknown_until = w.now().plus(1_000);
+    let brief = RevokeCommand { reason: None, ..words::revoke_lease(901, one.id, unknown_until) };
+    let explained = words::revoke_lease(902, other.id, unknown_until);
+    assert!(explained.reason.is_some());
+    for command in [&brief, &explained] {
+        w.store.revoke(command).await.unwrap();
+    }
+    w.sweep().await;
+    assert!(w.store.job(brief.id).await.unwrap().unwrap().done);
+    w.clock.advance(3_600_000);
+    assert_eq!(w.store.job(brief.id).await.unwrap(), None);
+    assert!(w.store.job(explained.id).await.unwrap().is_some());
 }
 
 /// By the index of ancestors, which leases with side effects have.

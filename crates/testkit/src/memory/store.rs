@@ -281,7 +281,7 @@ impl LeaseStore for MemoryStore {
 
     async fn save_job(&self, job: &Job, lease_ms: u64) -> Result<(), StoreError> {
         self.run(|view| {
-            let (now, keep) = (view.now, view.generation()?.fence_until(view.now));
+            let (now, keep) = (view.now, job.kept_until(&view.generation()?, view.now));
             if let Some(kept) = view.jobs.get_mut(&job.id).filter(|kept| !kept.job.done) {
                 kept.job = job.clone();
                 kept.claimed = now.plus(lease_ms);
