@@ -54,6 +54,8 @@ names!(
         TaskComplete "task_complete",
         /// A credential judged for an acceptor.
         Check "check",
+        /// An acceptor's wish to follow the feed.
+        Follow "follow",
         /// Leases ended by an operator.
         Revoke "revoke",
         /// New mints refused by an operator.

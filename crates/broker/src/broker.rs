@@ -13,14 +13,17 @@ use mayfly_credential::{ReplayWindow, TokenVerifier};
 use mayfly_domain::time::{SharedBootClock, SharedClock};
 use mayfly_domain::{AcceptorName, Reason, Refusal, SecretBytes, Ttl, UnixMillis};
 use mayfly_lease::barrier::StoreClock;
+use mayfly_lease::feed::FollowerId;
 use mayfly_lease::proof::MintLimits;
 use mayfly_lease::{Leases, StoreError, Survey};
 use mayfly_mint::{Custody, KeyRing, KeySet, Minter, Seal};
 use mayfly_policy::Engine;
 use parking_lot::{Mutex, RwLock};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::{Mutex as AsyncMutex, Notify, watch};
 
 use crate::copy::SealedCopy;
+use crate::feed::Feed;
 use crate::handle::{self, Handles};
 use crate::inforce::{KeysInForce, key_ring, nonce_keys};
 use crate::meter::Meter;
@@ -99,6 +102,7 @@ pub struct Broker {
     usage: Usage,
     store_clock: Mutex<StoreClock>,
     bus: Arc<Bus>,
+    feed: Arc<Feed>,
     audit: Audit,
     meter: Arc<dyn Meter>,
     standing: watch::Sender<Standing>,
@@ -140,6 +144,7 @@ impl Broker {
             store_clock: Mutex::default(),
             audit: parts.audit.observed(bus.clone()),
             bus,
+            feed: Arc::new(Feed::new(parts.settings.feed, follower_id()?, parts.boot.clone())),
             settings: parts.settings,
             clock: parts.clock,
             boot: parts.boot,
@@ -180,6 +185,11 @@ impl Broker {
         &self.boot
     }
 
+    /// The feed as this broker follows and serves it.
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
     /// The present keys.
     pub fn keys(&self) -> arc_swap::Guard<Arc<KeyRing>> {
         self.keys.load()
@@ -212,6 +222,11 @@ impl Broker {
     /// Policies and the rest, as loaded last.
     pub fn running(&self) -> arc_swap::Guard<Arc<Running>> {
         self.running.load()
+    }
+
+    /// The same, to keep.
+    pub(crate) fn running_now(&self) -> Arc<Running> {
+        self.running.load_full()
     }
 
     /// The key with which a caller on the local socket shows that it can open the seal.
@@ -260,8 +275,10 @@ impl Broker {
         self.verifier.open(&self.nonce_scope()?, rpc, envelope)
     }
 
+    /// Refuses where the broker does not serve, or could have missed a revocation.
     pub(crate) fn serving(&self) -> Result<(), Refusal> {
-        self.standing.borrow().serving()
+        self.standing.borrow().serving()?;
+        self.feed.fresh()
     }
 
     /// What every mint is allowed: the settings, and never a lineage longer than the store keeps fences.
@@ -421,6 +438,13 @@ impl Broker {
         let Some(record) = store.generation() else { return Err(Reason::NotServing.into()) };
         Ok(NonceScope { generation: record.generation, store: store.identity() })
     }
+}
+
+/// An id of this process among those who follow the feed.
+fn follower_id() -> Result<FollowerId, Refusal> {
+    let mut id = [0; 16];
+    SystemRandom::new().fill(&mut id).map_err(|_| internal("no randomness"))?;
+    Ok(FollowerId(id))
 }
 
 fn internal(e: impl std::fmt::Display) -> Refusal {

@@ -62,7 +62,11 @@ impl Broker {
         input: &CheckInput,
     ) -> Result<Checked, Refusal> {
         let timer = self.timer("check");
-        let outcome = self.judge(acceptor, input).await;
+        // Asked last, too: an answer that was slept over may have been overtaken by a revocation.
+        let outcome = self.judge(acceptor, input).await.and_then(|record| {
+            self.feed().fresh()?;
+            Ok(record)
+        });
         let (refused, result) = match outcome {
             Ok(record) => {
                 self.bus()

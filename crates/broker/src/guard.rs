@@ -22,6 +22,14 @@ impl Broker {
     /// One look at the store. Sets the standing; never fails.
     pub async fn look(&self) {
         let next = match self.examine().await {
+            Ok(Standing::Serving) => {
+                self.follows_adopted();
+                // Before the workers run nobody else follows.
+                if !self.feed().is_followed() {
+                    self.catch_up().await;
+                }
+                if self.feed().is_fresh() { Standing::Serving } else { Standing::Behind }
+            }
             Ok(standing) => standing,
             Err(StoreError::OtherGeneration(_)) => Standing::Settling,
             Err(StoreError::ServerChanged) => {

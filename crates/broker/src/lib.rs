@@ -10,6 +10,7 @@ mod call;
 mod check;
 mod copy;
 mod credential;
+mod feed;
 mod guard;
 mod handle;
 mod inforce;
@@ -36,6 +37,10 @@ pub use call::{Call, RequestId};
 pub use check::{CheckInput, Checked, Credential};
 pub use copy::SealedCopy;
 pub use credential::{Issued, Made};
+pub use feed::{
+    Canary, CanaryCounts, CanaryPlace, CanarySeen, Feed, FeedSettings, FollowStart, Follows, Mark, Ping,
+    Recent, Seat, Told,
+};
 pub use init::{InitError, initialise};
 pub use issue::{MintInput, RenewInput};
 pub use meter::{Meter, NoMeter};

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use mayfly_domain::Reason;
 
+use crate::feed::CanaryPlace;
+
 /// Takes counts. Labels are stable names only; nothing that a caller sends becomes one.
 pub trait Meter: Send + Sync {
     /// A decision of `kind` (`mint`, `check`, ...): allowed, or refused for a reason.
@@ -14,6 +16,12 @@ pub trait Meter: Send + Sync {
     fn swept(&self, ended: u64);
     /// A reload of the configuration.
     fn reloaded(&self, accepted: bool);
+    /// A canary was refused so long after its revocation was acknowledged.
+    fn canary_refused(&self, place: CanaryPlace, took: Duration);
+    /// Where this broker stands in the feed, whether it is fresh, and how many acceptors follow it.
+    fn feed(&self, number: u64, fresh: bool, followers: usize);
+    /// A canary was accepted after its revocation was acknowledged.
+    fn canary_accepted(&self, place: CanaryPlace);
 }
 
 /// Counts nothing.
@@ -25,4 +33,7 @@ impl Meter for NoMeter {
     fn misuse(&self, _: bool) {}
     fn swept(&self, _: u64) {}
     fn reloaded(&self, _: bool) {}
+    fn canary_refused(&self, _: CanaryPlace, _: Duration) {}
+    fn canary_accepted(&self, _: CanaryPlace) {}
+    fn feed(&self, _: u64, _: bool, _: usize) {}
 }

@@ -6,6 +6,8 @@ use mayfly_domain::{TrustDomain, Ttl};
 use mayfly_lease::proof::MintLimits;
 use mayfly_mint::x509::Pointers;
 
+use crate::feed::FeedSettings;
+
 /// A broker's settings; they do not change while it runs.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -27,6 +29,8 @@ pub struct Settings {
     pub pointers: Pointers,
     /// The audit file, for reading.
     pub audit_file: PathBuf,
+    /// How the feed is followed and served.
+    pub feed: FeedSettings,
     /// The tolerated difference between this clock and the store's, in ms.
     pub skew_ms: u64,
 }

@@ -114,6 +114,16 @@ impl Broker {
     /// `CERTIFICATE_REQUIRED`, `CERTIFICATE_NOT_ALLOWED`, or the store's refusal.
     pub async fn acceptor(&self, certificate: Option<&ClientCertificate>) -> Result<Acceptor, Refusal> {
         let certificate = certificate.ok_or(Reason::CertificateRequired)?;
+        let acceptor = self.named_acceptor(certificate)?;
+        if let Err(asked) = self.recent_acceptors().ask(certificate) {
+            let record = self.live_staff(certificate, CredentialKind::Acceptor).await?;
+            self.recent_acceptors().live(certificate, record.expires, self.clock().now(), asked);
+        }
+        Ok(acceptor)
+    }
+
+    /// Whose certificate it is, as an acceptor's of the configuration. Whether its lease is live is not asked.
+    pub(crate) fn named_acceptor(&self, certificate: &ClientCertificate) -> Result<Acceptor, Refusal> {
         let name = self.staff_name(certificate, ACCEPTOR_PATH)?;
         let name = AcceptorName::parse(name).map_err(|_| Reason::CertificateNotAllowed)?;
         if !self.running().acceptors.contains_key(&name) {
@@ -121,10 +131,6 @@ impl Broker {
                 Reason::CertificateNotAllowed,
                 format!("no acceptor `{name}` is configured"),
             ));
-        }
-        if let Err(asked) = self.recent_acceptors().ask(certificate) {
-            let record = self.live_staff(certificate, CredentialKind::Acceptor).await?;
-            self.recent_acceptors().live(certificate, record.expires, self.clock().now(), asked);
         }
         Ok(Acceptor { name, signer: certificate.signer })
     }
@@ -139,7 +145,7 @@ impl Broker {
         })
     }
 
-    async fn live_staff(
+    pub(crate) async fn live_staff(
         &self,
         certificate: &ClientCertificate,
         kind: CredentialKind,

@@ -19,6 +19,8 @@ pub enum Standing {
     ClockSkew(i64),
     /// The sealed copy can't be written: what others block would not outlive the store here.
     CopyBehind(String),
+    /// It could have missed a revocation: no ping of its own was answered within its bound.
+    Behind,
     /// A new generation is being settled.
     Settling,
     /// It ends its work.
@@ -36,6 +38,7 @@ impl Standing {
             Self::Unsafe(_) => "unsafe",
             Self::ClockSkew(_) => "clock-skew",
             Self::CopyBehind(_) => "copy-behind",
+            Self::Behind => "behind",
             Self::Settling => "settling",
             Self::Draining => "draining",
         }
@@ -51,6 +54,7 @@ impl Standing {
         let (reason, detail) = match self {
             Self::Serving => return Ok(()),
             Self::Starting | Self::Draining => (Reason::NotServing, String::new()),
+            Self::Behind => (Reason::BrokerNotFresh, String::new()),
             Self::Settling => (Reason::GenerationChanged, String::new()),
             Self::Holding => (Reason::StoreHolding, String::new()),
             Self::Unavailable(why) | Self::CopyBehind(why) => (Reason::StoreUnavailable, why.clone()),
@@ -61,10 +65,12 @@ impl Standing {
     }
 
     /// Refuses a revocation, block or completion only where the store can't take one: unsafe settings,
-    /// clocks and a full disk do not keep anybody from ending trust.
+    /// clocks, staleness and a full disk do not keep anybody from ending trust.
     pub(crate) fn revoking(&self) -> Result<(), Refusal> {
         match self {
-            Self::Unsafe(_) | Self::ClockSkew(_) | Self::CopyBehind(_) | Self::Draining => Ok(()),
+            Self::Unsafe(_) | Self::ClockSkew(_) | Self::CopyBehind(_) | Self::Behind | Self::Draining => {
+                Ok(())
+            }
             other => other.serving(),
         }
     }

@@ -3,8 +3,11 @@
 
 mod authorities;
 mod blocks;
+mod canaries;
 mod check;
 mod config;
+mod feed;
+mod followers;
 mod foreign;
 mod generation;
 mod keys;

@@ -23,6 +23,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use crate::broker::Broker;
 use crate::call::Call;
+use crate::feed::{CanaryCounts, is_canarys};
 use crate::operate::FollowerList;
 use crate::staff::{Acceptor, ClientCertificate, Operator};
 
@@ -68,6 +69,8 @@ pub struct Standings {
     pub refusals: u64,
     /// Checks, accepted or not.
     pub checks: u64,
+    /// What this broker's canaries have shown.
+    pub canaries: CanaryCounts,
 }
 
 #[derive(Debug, Clone)]
@@ -248,8 +251,8 @@ impl Watching {
             Said::Heard(id, number) => {
                 // What the store does not tell now is in the list of followers by its number alone.
                 let job = self.broker.leases().store().job(id).await.ok().flatten()?;
-                let shown =
-                    !matches!(&job.target, JobTarget::Subject(mayfly_domain::Subject::Evidence(_), _));
+                let shown = !is_canarys(&job.author)
+                    && !matches!(&job.target, JobTarget::Subject(mayfly_domain::Subject::Evidence(_), _));
                 let told = Watched::Revocation { job: Box::new(job), number, here: false };
                 shown.then_some((now, told))
             }
@@ -278,6 +281,7 @@ impl Broker {
             mints: read(&bus.mints),
             refusals: read(&bus.refusals),
             checks: read(&bus.checks),
+            canaries: self.feed().canaries(),
         }
     }
 }

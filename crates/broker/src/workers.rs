@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
+use crate::feed::is_canarys;
 use crate::guard::TICK;
 
 /// How often the sweeper looks for jobs that nobody here started.
@@ -63,6 +64,10 @@ impl Broker {
             () = self.sweeper() => {}
             () = self.old_keys() => {}
             () = self.usage_flusher() => {}
+            () = self.follower() => {}
+            () = self.pinger() => {}
+            () = self.feed_cleaner() => {}
+            () = self.canary_keeper() => {}
             () = &mut shutdown => {}
         }
         self.flush_usage().await;
@@ -71,9 +76,13 @@ impl Broker {
     async fn guard(&self) {
         loop {
             self.look().await;
+            let feed = self.feed();
+            let number = feed.position().map_or(0, |at| at.number);
+            self.meter().feed(number, feed.is_fresh(), feed.followers());
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
                 () = self.guard_woken().notified() => {}
+                () = self.feed().turned() => {}
             }
         }
     }
@@ -110,9 +119,13 @@ impl Broker {
                 Ok(SweepStep { job: next, ended }) => {
                     // The last step's records are written while this one ran.
                     join_all(std::mem::take(&mut records)).await;
-                    records = self.swept(&next.id.to_string(), &ended);
+                    if !is_canarys(&next.author) {
+                        records = self.swept(&next.id.to_string(), &ended);
+                    }
                     if next.done {
-                        tracing::info!(revocation = %next.id, ended = next.ended, "sweep complete");
+                        if !is_canarys(&next.author) {
+                            tracing::info!(revocation = %next.id, ended = next.ended, "sweep complete");
+                        }
                         break true;
                     }
                     job = next;

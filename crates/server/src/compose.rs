@@ -272,6 +272,7 @@ fn broker_settings(settings: &config::Settings, audit_file: PathBuf) -> Result<S
         },
         pointers,
         audit_file,
+        feed: settings.feed.broker(),
         skew_ms: defaults::SKEW_MS,
     })
 }

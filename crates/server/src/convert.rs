@@ -1,5 +1,6 @@
 //! Wire to domain and back: the only place that knows both.
 
+mod feed;
 mod issuing;
 
 use mayfly_attest::envelope::Envelope;
@@ -13,6 +14,7 @@ use mayfly_lease::{Cursor, Job, JobTarget, LeaseRecord, TaskRecord, TaskState};
 use mayfly_mint::TokenKeyInfo;
 use mayfly_proto::v1;
 
+pub use feed::{Said, canaries, said, start, told, used};
 pub use issuing::{certificate, evidence, issued, mint, renew};
 
 /// Reads an envelope; every part is bounded before anything is verified.

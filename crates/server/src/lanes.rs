@@ -45,15 +45,16 @@ impl Call {
     /// Whether its caller sends a stream of messages. Every other call is one message, which is read whole
     /// before anything is done for it.
     pub fn is_streamed(&self) -> bool {
-        self.method == REFLECTION
+        [FOLLOW, REFLECTION].contains(&self.method)
     }
 
     /// Whether its answer is a stream, which may go on for as long as its caller likes.
     pub fn waits(&self) -> bool {
-        [WATCH_BUNDLE, WAIT_BARRIER, WATCH, WATCH_HEALTH, REFLECTION].contains(&self.method)
+        [FOLLOW, WATCH_BUNDLE, WAIT_BARRIER, WATCH, WATCH_HEALTH, REFLECTION].contains(&self.method)
     }
 }
 
+const FOLLOW: &str = "/mayfly.v1.AcceptorService/Follow";
 const WATCH_BUNDLE: &str = "/mayfly.v1.WorkloadService/WatchBundle";
 const WAIT_BARRIER: &str = "/mayfly.v1.OperatorService/WaitBarrier";
 const WATCH: &str = "/mayfly.v1.OperatorService/Watch";
@@ -62,6 +63,7 @@ const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionI
 
 const CALLS: &[(&str, Lane)] = &[
     ("/mayfly.v1.AcceptorService/Check", Lane::Check),
+    (FOLLOW, Lane::Check),
     ("/mayfly.v1.WorkloadService/Mint", Lane::Mint),
     ("/mayfly.v1.WorkloadService/Renew", Lane::Mint),
     ("/mayfly.v1.WorkloadService/GetNonce", Lane::Check),

@@ -149,15 +149,16 @@ impl Bound {
             Tls::new(clock.clone(), identity.chain, identity.key, clients)
                 .map_err(|e| Refusal::new(Reason::Internal, e.to_string()))?,
         );
-        let keeper = broker.clone();
-        let published = Published::new(move || {
+        let (keeper, feed) = (broker.clone(), broker.feed().clone());
+        let documents = move || {
             let ring = keeper.keys();
             Documents {
                 jwks: Bytes::copy_from_slice(ring.jwks()),
                 ca_pem: Bytes::copy_from_slice(ring.ca_pem()),
                 bundle: bundle::spiffe(ring.bundle()).into(),
             }
-        });
+        };
+        let published = Published::new(documents, move || feed.fresh());
         let app = App::new(
             routes(&broker)?,
             published.router(),

@@ -14,6 +14,7 @@ mod demo;
 mod disk;
 mod examples;
 mod exec;
+mod feed;
 mod foreign;
 mod harness;
 mod house;

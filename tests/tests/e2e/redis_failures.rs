@@ -19,7 +19,9 @@ async fn next_generation(node: &Node, old: &str) {
     let mut standing = node.broker.standing();
     until(async || {
         let serving = *standing.borrow_and_update() == mayfly_broker::Standing::Serving;
-        (serving && generation(node) != old).then_some(())
+        let feed = node.broker.feed();
+        let followed = feed.position().is_some_and(|at| at.generation.to_string() != old) && feed.is_fresh();
+        (serving && followed && generation(node) != old).then_some(())
     })
     .await;
 }

@@ -11,6 +11,7 @@ use mayfly_policy::{OperatorAction, Target};
 
 use crate::broker::Broker;
 use crate::call::Call;
+use crate::feed::is_canary;
 use crate::staff::Operator;
 
 /// How many index entries one call looks at, so that a filter that matches nothing still ends.
@@ -96,7 +97,8 @@ impl Broker {
             let page = self.leases().store().list(&query).await.map_err(|e| self.refused(e))?;
             looked += usize::try_from(limit).unwrap_or(usize::MAX);
             let covered = page.records.into_iter().filter(|r| {
-                key.is_none_or(|k| r.observation.fence(k).is_some())
+                !is_canary(&r.body.workload)
+                    && key.is_none_or(|k| r.observation.fence(k).is_some())
                     && input.kind.is_none_or(|kind| r.body.kind == kind)
             });
             let judged = self.judged(covered.collect()).await?;

@@ -6,8 +6,10 @@ use mayfly_domain::{Reason, Refusal, UnixMillis};
 use mayfly_mint::TokenKeyInfo;
 use mayfly_policy::OperatorAction;
 
+use super::FollowerList;
 use crate::broker::Broker;
 use crate::call::Call;
+use crate::feed::CanaryCounts;
 use crate::staff::Operator;
 
 /// What a broker says of itself.
@@ -49,6 +51,16 @@ pub struct Status {
     pub audit_deferred: u64,
     /// Whether the audit file can't be written: mints are refused.
     pub audit_deferring: bool,
+    /// The feed's number, as far as this broker has applied it.
+    pub feed_number: u64,
+    /// Whether this broker is within its bound.
+    pub feed_fresh: bool,
+    /// Who follows the feed: brokers and acceptors.
+    pub followers: usize,
+    /// Of these, how many are within their bounds.
+    pub followers_fresh: usize,
+    /// What this broker's canaries have shown.
+    pub canaries: CanaryCounts,
     /// The keys.
     pub keys: Vec<TokenKeyInfo>,
 }
@@ -63,6 +75,9 @@ impl Broker {
         let survey = self.survey();
         let survey = survey.as_ref().as_ref();
         let counts = self.leases().store().counts().await.unwrap_or_default();
+        let FollowerList { followers: seen, .. } = self.follower_list().await.unwrap_or_default();
+        let (followers, now) = (seen.all, seen.now);
+        let fresh = followers.iter().filter(|f| now.0 < f.at.plus(u64::from(f.ping.bound_ms)).0).count();
         let accepted = &self.settings().accepted_risks;
         let risks = survey.map_or_else(Vec::new, |s| {
             s.risks
@@ -96,6 +111,11 @@ impl Broker {
             unreadable_leases: counts.unreadable,
             audit_deferred: audit.pending,
             audit_deferring: audit.deferring,
+            feed_number: self.feed().position().map_or(0, |at| at.number),
+            feed_fresh: self.feed().is_fresh(),
+            followers: followers.len(),
+            followers_fresh: fresh,
+            canaries: self.feed().canaries(),
             keys: self.keys().token_keys().to_vec(),
         })
     }

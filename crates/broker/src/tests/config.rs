@@ -34,6 +34,7 @@ pub(super) fn settings(id: &str, audit_file: PathBuf) -> Settings {
         accepted_risks: Vec::new(),
         pointers: Pointers::default(),
         audit_file,
+        feed: crate::FeedSettings::default(),
         skew_ms: defaults::SKEW_MS,
     }
 }
@@ -163,6 +164,7 @@ pub(super) fn running() -> Running {
         ("payments", include_str!("../../../../config/policies/payments.cedar")),
         ("billing", include_str!("../../../../config/policies/billing.cedar")),
         ("operators", include_str!("../../../../config/policies/operators.cedar")),
+        ("acceptors", include_str!("../../../../config/policies/acceptors.cedar")),
         ("hook", hook),
     ]
     .map(|(name, text)| (name.to_owned(), text.to_owned()));

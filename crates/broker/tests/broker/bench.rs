@@ -178,6 +178,7 @@ impl Site {
             accepted_risks: Vec::new(),
             pointers: mayfly_mint::x509::Pointers::default(),
             audit_file: audit.path.clone(),
+            feed: mayfly_broker::FeedSettings::default(),
             skew_ms: 30_000,
         };
         let broker = Broker::new(BrokerParts {

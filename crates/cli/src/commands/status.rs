@@ -37,11 +37,74 @@ struct Shown {
     open_sweeps: u64,
     undo_pending: u64,
     unreadable_leases: u64,
+    feed: Feed,
     audit_state: String,
     audit_deferred: u64,
     keys: Vec<KeyView>,
     /// The SHA-256 of the CA that the context pins, as `MAYFLY_CA_SHA256` takes it.
     ca_sha256: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Feed {
+    number: u64,
+    /// Whether the broker is within its own bound.
+    fresh: bool,
+    followers: u32,
+    followers_fresh: u32,
+    canaries: Canaries,
+}
+
+/// From acknowledged revocation to refusal, in microseconds.
+#[derive(Serialize)]
+struct Canaries {
+    measured: u64,
+    online_p50_us: u32,
+    online_p99_us: u32,
+    feed_p50_us: u32,
+    feed_p99_us: u32,
+    /// Must be 0.
+    accepted_after: u64,
+}
+
+impl From<pb::Canaries> for Canaries {
+    fn from(c: pb::Canaries) -> Self {
+        Self {
+            measured: c.measured,
+            online_p50_us: c.online_p50_us,
+            online_p99_us: c.online_p99_us,
+            feed_p50_us: c.feed_p50_us,
+            feed_p99_us: c.feed_p99_us,
+            accepted_after: c.accepted_after,
+        }
+    }
+}
+
+impl Feed {
+    fn words(&self) -> String {
+        let state = if self.fresh { "fresh" } else { "not fresh: nothing is minted or accepted here" };
+        format!("at {}, {state}", self.number)
+    }
+
+    fn followers_words(&self) -> String {
+        format!("{} of {} fresh", self.followers_fresh, self.followers)
+    }
+}
+
+impl Canaries {
+    fn words(&self) -> String {
+        let ms = |us: u32| format!("{:.1} ms", f64::from(us) / 1_000.0);
+        match (self.measured, self.accepted_after) {
+            (0, 0) => "none measured yet".to_owned(),
+            (n, after) => format!(
+                "{n} refused: here {} (p99 {}), at followers {} (p99 {}); {after} accepted after",
+                ms(self.online_p50_us),
+                ms(self.online_p99_us),
+                ms(self.feed_p50_us),
+                ms(self.feed_p99_us),
+            ),
+        }
+    }
 }
 
 impl Shown {
@@ -66,6 +129,13 @@ impl Shown {
             open_sweeps: s.open_sweeps,
             undo_pending: s.undo_pending,
             unreadable_leases: s.unreadable_leases,
+            feed: Feed {
+                number: s.feed_number,
+                fresh: s.feed_fresh,
+                followers: s.followers,
+                followers_fresh: s.followers_fresh,
+                canaries: Canaries::from(s.canaries.unwrap_or_default()),
+            },
             audit_state: s.audit_state,
             audit_deferred: s.audit_deferred,
             keys: s.keys.into_iter().map(KeyView::from).collect(),
@@ -99,6 +169,9 @@ impl View for Shown {
             ("open sweeps", many(self.open_sweeps)),
             ("to undo", many(self.undo_pending)),
             ("unreadable", many(self.unreadable_leases)),
+            ("feed", self.feed.words()),
+            ("followers", self.feed.followers_words()),
+            ("canaries", self.feed.canaries.words()),
             ("audit", self.audit_state.clone()),
             ("deferred", many(self.audit_deferred)),
         ]);

@@ -139,12 +139,13 @@ impl std::fmt::Display for Wait {
     }
 }
 
-/// A wait such as `10s` or `500ms`, within bounds.
+/// A wait such as `10s` or `500ms`, within bounds; `0s` where they allow none.
 pub fn wait(range: RangeInclusive<Wait>) -> impl Fn(&Value<'_>) -> Kinded<Wait> {
     move |value| {
         let DeValue::String(s) = value.get_ref() else { return unlike(value, "a length such as `10s`") };
         let length = match s.strip_suffix("ms") {
             Some(digits) => whole(digits).map(Duration::from_millis),
+            None if s == "0s" => Some(Duration::ZERO),
             None => Ttl::parse(s).ok().map(|t| Duration::from_secs(u64::from(t.as_secs()))),
         };
         match length.map(Wait) {

@@ -5,6 +5,7 @@
 //! state; a secret is named by its file and never read here.
 
 pub mod document;
+mod feed;
 pub mod files;
 mod keys;
 pub mod kinds;
@@ -25,6 +26,7 @@ use mayfly_attest::RuleSet;
 use mayfly_domain::{TrustDomain, defaults};
 use mayfly_policy::{Engine, PolicyTests, TtlLimit, TtlLimits};
 
+pub use feed::Feed;
 pub use keys::{Module, Seal};
 pub use people::{Acceptor, Operator};
 pub use problem::{Problem, Problems};

@@ -10,6 +10,7 @@ use std::time::Duration;
 use mayfly_domain::{BrokerName, TrustDomain, Ttl, defaults};
 use mayfly_mint::x509::Pointers;
 
+use super::feed::{Feed, feed};
 use super::keys::{Module, Seal, keys};
 use super::kinds::{Size, Wait, choice, count, parsed, path, size, some, ttl, wait, word};
 use super::reader::Reader;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub quota: Quotas,
     /// Rates and connections.
     pub limits: Limits,
+    /// The feed.
+    pub feed: Feed,
     /// Where audit records go.
     pub audit: AuditSink,
     /// Directories of policies, as in the file, relative to it.
@@ -198,6 +201,7 @@ pub(super) fn settings(root: &Reader<'_>) -> Option<Settings> {
     let ttl = lives(root.table("ttl"));
     let quota = quotas(root.table("quota"));
     let limits = limits(root.table("limits"));
+    let feed = feed(root.table("feed"));
     let audit = audit(root);
     let policy_dirs = policy_dirs(root.table("policy"));
     Some(Settings {
@@ -213,6 +217,7 @@ pub(super) fn settings(root: &Reader<'_>) -> Option<Settings> {
         ttl,
         quota,
         limits,
+        feed,
         audit,
         policy_dirs,
     })

@@ -6,7 +6,9 @@ use mayfly_proto::v1;
 use mayfly_proto::v1::acceptor_service_server::AcceptorService;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::follow::Following;
 use super::{Shared, answer, context};
+use crate::listen::Peer;
 
 /// The longest certificate that is looked at, in octets: one with the deepest lineage and the most names fits.
 const CERTIFICATE_OCTETS_MAX: usize = 8 * 1024;
@@ -17,13 +19,19 @@ pub struct Acceptors(pub Shared);
 
 #[tonic::async_trait]
 impl AcceptorService for Acceptors {
-    type FollowStream = tokio_stream::Empty<Result<v1::FollowResponse, Status>>;
+    type FollowStream = Following;
 
     async fn follow(
         &self,
-        _request: Request<Streaming<v1::FollowRequest>>,
-    ) -> Result<Response<Self::FollowStream>, Status> {
-        Err(Status::unimplemented("the feed is not served"))
+        request: Request<Streaming<v1::FollowRequest>>,
+    ) -> Result<Response<Following>, Status> {
+        let context = context(&self.0, &request);
+        let connection = request.extensions().get::<Peer>().map(|peer| peer.connection.clone());
+        let seat = self.0.seat(&context.call, context.certificate.as_ref()).await;
+        let outcome = seat.map(|seat| {
+            Following::new(self.0.clone(), context.call.request, seat, request.into_inner(), connection)
+        });
+        answer(&context, outcome)
     }
 
     async fn check(&self, request: Request<v1::CheckRequest>) -> Result<Response<v1::CheckResponse>, Status> {

@@ -132,7 +132,7 @@ fn followers(standings: &Standings) -> v1::WatchFollowers {
         followers: listed(&standings.followers, FOLLOWERS_MAX),
         number: standings.followers.number,
         live_leases: standings.live_leases,
-        canaries: None,
+        canaries: Some(convert::canaries(&standings.canaries)),
         mints: standings.mints,
         refusals: standings.refusals,
         checks: standings.checks,

@@ -3,6 +3,7 @@
 mod acceptor;
 mod authorities;
 mod events;
+mod follow;
 mod followers;
 mod joining;
 mod local;

@@ -299,11 +299,11 @@ impl OperatorService for Operators {
                 audit_state: if status.audit_deferring { "deferring" } else { "ok" }.to_owned(),
                 audit_deferred: status.audit_deferred,
                 keys: status.keys.iter().map(convert::key).collect(),
-                feed_number: 0,
-                followers: 0,
-                followers_fresh: 0,
-                canaries: None,
-                feed_fresh: false,
+                feed_number: status.feed_number,
+                followers: count(status.followers),
+                followers_fresh: count(status.followers_fresh),
+                canaries: Some(convert::canaries(&status.canaries)),
+                feed_fresh: status.feed_fresh,
             })
         };
         let outcome = outcome.await;

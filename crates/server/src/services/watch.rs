@@ -44,7 +44,11 @@ struct Watching {
 
 impl Watchers {
     /// The bundle of now, then each that differs from the one before.
+    ///
+    /// # Errors
+    /// `BROKER_NOT_FRESH`, `OVERLOADED`.
     pub(super) fn watch(&self, broker: &Broker) -> Result<Bundles, Refusal> {
+        broker.feed().fresh()?;
         let place = self.0.clone().try_acquire_owned().map_err(|_| {
             Refusal::new(Reason::Overloaded, "as many watch the bundle as may").after(FULL_WAIT)
         })?;

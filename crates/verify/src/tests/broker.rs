@@ -285,6 +285,7 @@ impl Session {
     pub(crate) async fn ping(&mut self) -> Option<pb::FollowPing> {
         match soon(self.requests.message()).await.ok()??.what? {
             Asked::Ping(ping) => Some(ping),
+            Asked::Bye(_) => None,
             Asked::Start(_) => panic!("started twice"),
         }
     }

@@ -217,11 +217,14 @@ impl Fixture {
         let grpc = Routes::new(As::<0>(slow.clone()))
             .add_service(As::<1>(slow.clone()))
             .add_service(As::<2>(slow.clone()));
-        let web: Router = Published::new(|| Documents {
-            jwks: Bytes::from_static(b"{\"keys\":[]}"),
-            ca_pem: Bytes::from_static(b"PEM"),
-            bundle: Bytes::from_static(b"{\"keys\":[]}"),
-        })
+        let web: Router = Published::new(
+            || Documents {
+                jwks: Bytes::from_static(b"{\"keys\":[]}"),
+                ca_pem: Bytes::from_static(b"PEM"),
+                bundle: Bytes::from_static(b"{\"keys\":[]}"),
+            },
+            || Ok(()),
+        )
         .router();
         let metrics = Metrics::default();
         let app = App::new(grpc, web, &limits, server.call_timeout, metrics.clone(), clock);
