@@ -2,6 +2,7 @@
 //! and acceptors with leased certificates. No transport.
 
 mod authorities;
+mod barrier;
 mod blocks;
 mod canaries;
 mod check;

@@ -24,7 +24,7 @@ const DRIFT_MS: u64 = 20;
 const JUMP_MS: u64 = 250;
 
 /// A wait for followers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Barrier {
     number: u64,
     begun: BootTime,
@@ -33,6 +33,14 @@ pub struct Barrier {
     passed: usize,
     waiting: BTreeMap<FollowerId, FollowerSeen>,
     reuse_ms: u64,
+    before: Option<End>,
+}
+
+/// By when nobody may decide any more who had a sign of life before a moment of the store's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    at: UnixMillis,
+    bound_ms: u64,
 }
 
 /// How far a wait is.
@@ -67,7 +75,16 @@ impl Barrier {
             passed: 0,
             waiting: behind.into_iter().map(|seen| (seen.ping.id, seen)).collect(),
             reuse_ms: brokers.map(|seen| u64::from(seen.ping.reuse_ms)).max().unwrap_or_default(),
+            before: None,
         }
+    }
+
+    /// Waits as well until nobody decides by what they were told in the generation before this one, which began at
+    /// `began` by the store's clock: a store that forgot may have forgotten who follows.
+    #[must_use]
+    pub fn after_another_generation(mut self, began: UnixMillis, bound_ms: u64) -> Self {
+        self.before = Some(End { at: began, bound_ms });
+        self
     }
 
     /// A wait after the generation of the change has ended: whatever it was is dead in the one that followed, and nobody
@@ -81,6 +98,7 @@ impl Barrier {
             passed: 0,
             waiting: BTreeMap::new(),
             reuse_ms: bound_ms + DRIFT_MS,
+            before: None,
         }
     }
 
@@ -90,7 +108,7 @@ impl Barrier {
     }
 
     /// Takes a later look at the followers that have not applied the change: who is not among them has, or said
-    /// good-bye.
+    /// good-bye. It must be of the generation of the first look: another one's store knows none of them.
     pub fn look(&mut self, behind: &Followers) {
         let still: BTreeSet<FollowerId> = behind
             .all
@@ -108,12 +126,13 @@ impl Barrier {
     pub fn progress(&mut self, now: BootTime, store: Option<StoreTime>) -> Progress {
         let begun = self.begun;
         let before = self.waiting.len();
-        self.waiting.retain(|_, seen| !has_passed(seen, begun, now, store));
+        self.waiting.retain(|_, seen| !End::of(seen).has_passed(begun, now, store));
+        self.before = self.before.filter(|before| !before.has_passed(begun, now, store));
         self.passed += before - self.waiting.len();
         let reuse = Duration::from_millis(self.reuse_ms);
         let reuse_left = reuse.saturating_sub(now.since(self.begun));
         Progress {
-            complete: self.waiting.is_empty() && reuse_left.is_zero(),
+            complete: self.waiting.is_empty() && self.before.is_none() && reuse_left.is_zero(),
             followers: self.followers,
             confirmed: self.confirmed,
             passed: self.passed,
@@ -124,21 +143,28 @@ impl Barrier {
 
     /// How long it takes at most from `now` on, whatever the followers do.
     pub fn longest_left(&self, now: BootTime) -> Duration {
-        let bounds = self.waiting.values().map(|seen| u64::from(seen.ping.bound_ms) + DRIFT_MS);
+        let ends = self.waiting.values().map(End::of).chain(self.before);
+        let bounds = ends.map(|end| end.bound_ms + DRIFT_MS);
         let longest = bounds.chain([self.reuse_ms]).max().unwrap_or_default();
         Duration::from_millis(longest).saturating_sub(now.since(self.begun))
     }
 }
 
-/// Whether a follower may not decide any more by the ping that the first look found, which was before `begun`.
-fn has_passed(seen: &FollowerSeen, begun: BootTime, now: BootTime, store: Option<StoreTime>) -> bool {
-    let bound = u64::from(seen.ping.bound_ms);
-    let by_own = now > begun.plus_ms(bound + DRIFT_MS);
-    let by_store = store.is_some_and(|store| {
-        let end = seen.at.plus(bound + DRIFT_MS + JUMP_MS);
-        store.even_for >= Duration::from_millis(bound + DRIFT_MS) && end < store.now
-    });
-    by_own || by_store
+impl End {
+    fn of(seen: &FollowerSeen) -> Self {
+        Self { at: seen.at, bound_ms: u64::from(seen.ping.bound_ms) }
+    }
+
+    /// Whether it has passed, for a wait that began after it was noted.
+    fn has_passed(self, begun: BootTime, now: BootTime, store: Option<StoreTime>) -> bool {
+        let bound = self.bound_ms;
+        let by_own = now > begun.plus_ms(bound + DRIFT_MS);
+        let by_store = store.is_some_and(|store| {
+            let end = self.at.plus(bound + DRIFT_MS + JUMP_MS);
+            store.even_for >= Duration::from_millis(bound + DRIFT_MS) && end < store.now
+        });
+        by_own || by_store
+    }
 }
 
 /// The store's clock, and how far it is to be believed.

@@ -51,6 +51,8 @@ pub struct BarrierTold {
 pub struct BarrierWait {
     broker: Arc<Broker>,
     barrier: Barrier,
+    /// The generation in which the first look was.
+    generation: Generation,
     names: bool,
     begun: BootTime,
     until: Option<Deadline>,
@@ -75,7 +77,8 @@ impl Broker {
     ) -> Result<BarrierWait, Refusal> {
         self.revoking()?;
         let store = self.leases().store();
-        let current = store.generation().ok_or(Reason::StoreHolding)?.generation;
+        let record = store.generation().ok_or(Reason::StoreHolding)?;
+        let current = record.generation;
         let no = |what: &'static str, shown: String, why: &'static str| {
             Refusal::from(Invalid::new(what, &shown, why))
         };
@@ -96,13 +99,20 @@ impl Broker {
                 return Err(no("number", input.number.to_string(), "is not one of the feed's"));
             }
             let all = store.followers_behind(u64::MAX).await.map_err(|e| self.refused(e))?;
-            Barrier::new(input.number, &all, self.boot().now())
+            let barrier = Barrier::new(input.number, &all, self.boot().now());
+            // Before the first one there was nobody.
+            if current.number > 1 {
+                barrier.after_another_generation(record.started, defaults::FOLLOW_BOUND_MAX_MS.into())
+            } else {
+                barrier
+            }
         } else {
             Barrier::of_ended_generation(defaults::FOLLOW_BOUND_MAX_MS.into(), begun)
         };
         Ok(BarrierWait {
             broker: self.clone(),
             barrier,
+            generation: current,
             names: self.permit(call, operator, OperatorAction::List, self.anything()).is_ok(),
             begun,
             until: input.timeout.map(Deadline::after),
@@ -161,6 +171,8 @@ impl BarrierWait {
 
     async fn look(&mut self) {
         match self.broker.look_at_followers(self.barrier.number()).await {
+            // Another generation knows nobody of this one's followers: whoever is not there has not applied anything.
+            Ok(_) if !self.is_in_its_generation() => self.store = None,
             Ok((behind, time)) => {
                 self.store = Some(time);
                 self.barrier.look(&behind);
@@ -171,6 +183,12 @@ impl BarrierWait {
                 self.store = None;
             }
         }
+    }
+
+    /// Asked after a look: one that was in another generation is so found out.
+    fn is_in_its_generation(&self) -> bool {
+        let now = self.broker.leases().store().generation();
+        now.is_some_and(|record| record.generation == self.generation)
     }
 
     fn shown(&self, mut progress: Progress, now: BootTime) -> BarrierTold {

@@ -243,3 +243,20 @@ fn nobody_decides_without_the_change_after_completion() {
         }
     });
 }
+
+#[test]
+fn a_generation_that_just_began_is_waited_out() {
+    let begun = boot(0);
+    let new = || Barrier::new(7, &followers(&[]), begun);
+    assert!(new().progress(begun, None).complete, "nobody follows");
+    let mut barrier = new().after_another_generation(UnixMillis(STORE - 1_000), 10_000);
+    assert!(!barrier.progress(begun, store(0, 60_000)).complete, "somebody may have, before it");
+    assert!(!barrier.progress(boot(9_000), store(9_000, 1_000)).complete);
+    assert_eq!(barrier.longest_left(begun), Duration::from_millis(10_020));
+    assert!(barrier.progress(boot(9_300), store(9_300, 60_000)).complete, "by the store's clock");
+    let mut barrier = new().after_another_generation(UnixMillis(STORE), 10_000);
+    assert!(!barrier.progress(boot(10_020), None).complete);
+    assert!(barrier.progress(boot(10_021), None).complete, "by this machine's");
+    let mut old = new().after_another_generation(UnixMillis(STORE - 60_000), 10_000);
+    assert!(old.progress(begun, store(0, 60_000)).complete, "long ago");
+}
