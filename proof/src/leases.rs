@@ -6,10 +6,10 @@
 
 mod rules;
 
-use mayfly_domain::{CredentialKind, Dimension, EndReason};
+use mayfly_domain::{CredentialKind, Dimension, EndReason, Subject, UnixMillis};
 use mayfly_lease::command::EndCommand;
 use mayfly_lease::transition::{self, No, Write};
-use mayfly_lease::{CheckCommand, JobTarget, LeaseRecord, MintCommand, RevokeCommand};
+use mayfly_lease::{CheckCommand, JobTarget, LeaseRecord, MintCommand, RenewCommand, RevokeCommand};
 use mayfly_testkit::words::{self, Wish};
 
 use crate::order::Order;
@@ -102,6 +102,25 @@ pub enum What {
     Task,
 }
 
+/// What a step asks of a store.
+#[derive(Debug, Clone)]
+pub enum Asked {
+    /// A mint.
+    Mint(MintCommand),
+    /// A renewal.
+    Renew(RenewCommand),
+    /// An end.
+    End(EndCommand),
+    /// A revocation.
+    Revoke(RevokeCommand),
+    /// A block is lifted.
+    Lift(Subject),
+    /// A sweep.
+    Sweep,
+    /// The clock moves to here.
+    Tick(UnixMillis),
+}
+
 /// The wish of a lease: 1 and 2 with the first token, 3 with the second, 4 as a child of 1.
 fn wish(n: u32) -> Wish {
     let wish = Wish::new(n, START).kind(CredentialKind::X509);
@@ -121,6 +140,20 @@ const fn token_of(n: u32) -> Option<usize> {
 }
 
 impl Leases {
+    /// What a step asks of a store; nothing where no store is asked.
+    pub fn asked(&self, state: &State, act: &Act) -> Option<Asked> {
+        Some(match act {
+            Act::Mint(n) | Act::Replay(n) => Asked::Mint(self.command(state, *n)?),
+            Act::Renew(n) => Asked::Renew(self.renewal(state, *n)?),
+            Act::Release(n) => Asked::End(wish(*n).release()),
+            Act::Revoke(what) => Asked::Revoke(self.revocation(state, *what)),
+            Act::Lift => Asked::Lift(words::subject(Dimension::Owner, 1)),
+            Act::Sweep => Asked::Sweep,
+            Act::Tick => Asked::Tick(START.plus(*MOMENTS.get(state.moment + 1)?)),
+            Act::Block | Act::Lose => return None,
+        })
+    }
+
     fn command(&self, state: &State, n: u32) -> Option<MintCommand> {
         let mut wish = wish(n);
         if n == CHILD {
@@ -178,14 +211,19 @@ impl Leases {
         Some(())
     }
 
-    fn renew(&self, state: &mut State, n: u32) -> Option<()> {
-        let credential = state.credential(n)?.clone();
+    fn renewal(&self, state: &State, n: u32) -> Option<RenewCommand> {
+        let credential = state.credential(n)?;
         let mut command = wish(n).renewal(100 + u32::from(state.renewals), state.store.now);
         command.body = credential.record.body.clone();
         command.task = credential.record.body.task.clone()?;
         command.evidence = None;
+        Some(command)
+    }
+
+    fn renew(&self, state: &mut State, n: u32) -> Option<()> {
+        let command = self.renewal(state, n)?;
         if self.broken == Some(Order::FirstObservation) {
-            state.store.observe_anew(credential.record.id)?;
+            state.store.observe_anew(command.id)?;
         }
         let renewed = state.store.step(|view, now| transition::renew(view, &command, now)).ok()?;
         let kept = state.credentials[usize::try_from(n).ok()? - 1].as_mut()?;
@@ -195,12 +233,12 @@ impl Leases {
         Some(())
     }
 
-    fn revoke(&self, state: &mut State, what: What) -> Option<()> {
+    fn revocation(&self, state: &State, what: What) -> RevokeCommand {
         let n = 500 + u32::from(state.revocations);
         let now = state.store.now;
         let owner = || words::subject(Dimension::Owner, 1);
         let apart = self.broken == Some(Order::BlockWithFence);
-        let command: RevokeCommand = match what {
+        match what {
             What::Owner => words::revoke_subject(n, owner(), None),
             What::OwnerAndBlock => {
                 words::revoke_subject(n, owner(), (!apart).then(|| words::block(now, Some(600_000))))
@@ -214,7 +252,12 @@ impl Leases {
                 }
                 command
             }
-        };
+        }
+    }
+
+    fn revoke(&self, state: &mut State, what: What) -> Option<()> {
+        let command = self.revocation(state, what);
+        let apart = self.broken == Some(Order::BlockWithFence);
         let revoked = state.store.step(|view, now| transition::revoke(view, &command, now)).ok()?;
         revoked.job?;
         state.revocations += 1;
@@ -284,6 +327,16 @@ impl State {
             What::Profile(_) => {}
         }
         self.blocked |= what == What::OwnerAndBlock;
+    }
+
+    /// Every credential that left: its check, and whether the model accepts it.
+    pub fn checks(&self) -> Vec<(CheckCommand, bool)> {
+        let all = self.credentials.iter().flatten();
+        all.map(|c| {
+            let command = CheckCommand { id: c.record.id, observation: Some(c.record.observation.clone()) };
+            (command, self.accepted_online(c))
+        })
+        .collect()
     }
 
     fn accepted_online(&self, c: &Credential) -> bool {

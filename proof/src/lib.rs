@@ -12,6 +12,8 @@
 )]
 
 pub mod accounts;
+pub mod feed;
+pub mod generations;
 pub mod leases;
 pub mod order;
 pub mod report;

@@ -41,11 +41,15 @@ pub enum Order {
     UndoneBySight,
     /// The scan allows for its broker's clock.
     ScanAllowsSkew,
+    /// A barrier waits out who followed in the generation before.
+    BarrierOutlastsGeneration,
+    /// A barrier takes no look of another generation.
+    BarrierKeepsGeneration,
 }
 
 impl Order {
     /// Every order. Those of one line of the specification that have two halves are here twice.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::IndexBeforeRecord,
         Self::BlockWithFence,
         Self::FenceBeforeSweep,
@@ -65,6 +69,8 @@ impl Order {
         Self::OneRule,
         Self::UndoneBySight,
         Self::ScanAllowsSkew,
+        Self::BarrierOutlastsGeneration,
+        Self::BarrierKeepsGeneration,
     ];
 
     /// The order in the words of the specification.
@@ -89,6 +95,8 @@ impl Order {
             Self::OneRule => "one matching rule everywhere",
             Self::UndoneBySight => "a confirmation of an undo counts for that undo alone",
             Self::ScanAllowsSkew => "the scan allows for the skew of its broker's clock",
+            Self::BarrierOutlastsGeneration => "a barrier waits out who followed in the generation before",
+            Self::BarrierKeepsGeneration => "a barrier takes no look of another generation",
         }
     }
 
@@ -120,6 +128,10 @@ impl Order {
                 "any confirmation that comes when the second undo is due counts as the second"
             }
             Self::ScanAllowsSkew => "the scan holds a mint for abandoned by its own broker's clock",
+            Self::BarrierOutlastsGeneration => "a barrier asks only those whom the new store knows",
+            Self::BarrierKeepsGeneration => {
+                "a barrier takes whoever a new store does not know for one that has applied"
+            }
         }
     }
 }

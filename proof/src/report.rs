@@ -125,17 +125,18 @@ pub fn refute<M: World>(model: M, order: Order) -> Counterexample {
 
 /// Leaves out what the failure does not need.
 fn shortened<M: World>(model: &M, property: &Property<M>, mut steps: Vec<M::Action>) -> Vec<M::Action> {
-    let mut at = 0;
-    while at < steps.len() {
+    let places = |steps: &[M::Action]| {
+        let length = steps.len();
+        (1..=3_usize).flat_map(move |many| (0..length.saturating_sub(many - 1)).map(move |at| (at, many)))
+    };
+    while let Some(shorter) = places(&steps).find_map(|(at, many)| {
         let mut without = steps.clone();
-        without.remove(at);
-        match fails_after(model, property, &without) {
-            Some(length) => {
-                without.truncate(length);
-                (steps, at) = (without, 0);
-            }
-            None => at += 1,
-        }
+        without.drain(at..at + many);
+        let length = fails_after(model, property, &without)?;
+        without.truncate(length);
+        Some(without)
+    }) {
+        steps = shorter;
     }
     steps
 }

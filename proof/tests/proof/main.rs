@@ -3,3 +3,4 @@
 //! `MAYFLY_WRITE_DOCS=1 cargo test -p mayfly-proof` writes the page.
 
 mod page;
+mod stores;
