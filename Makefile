@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 HOST    = $(shell rustc -vV | sed -n 's/^host: //p')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny bans docs bench fuzz dist install
+.PHONY: help demo test check fmt clippy doc deny bans docs proof bench fuzz dist install
 
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ bans:
 docs: ## write the generated pages again: docs/errors.md, docs/limits.md, docs/proof.md
 	MAYFLY_WRITE_DOCS=1 $(CARGO) test --locked -p mayfly-tests --test e2e house::generated
 	MAYFLY_WRITE_DOCS=1 $(CARGO) test --locked -p mayfly-proof --test proof
+
+proof: ## explore the larger models of the protocol too (minutes, 6 GB); the others are part of `make test`
+	$(CARGO) test --locked -p mayfly-proof --test proof -- --include-ignored
 
 bench: install ## measure on this machine, print a table, write target/bench/report.json
 	$(CARGO) build --locked --release -p mayfly-bench

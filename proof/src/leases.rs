@@ -106,9 +106,9 @@ pub enum What {
 #[derive(Debug, Clone)]
 pub enum Asked {
     /// A mint.
-    Mint(MintCommand),
+    Mint(Box<MintCommand>),
     /// A renewal.
-    Renew(RenewCommand),
+    Renew(Box<RenewCommand>),
     /// An end.
     End(EndCommand),
     /// A revocation.
@@ -143,8 +143,8 @@ impl Leases {
     /// What a step asks of a store; nothing where no store is asked.
     pub fn asked(&self, state: &State, act: &Act) -> Option<Asked> {
         Some(match act {
-            Act::Mint(n) | Act::Replay(n) => Asked::Mint(self.command(state, *n)?),
-            Act::Renew(n) => Asked::Renew(self.renewal(state, *n)?),
+            Act::Mint(n) | Act::Replay(n) => Asked::Mint(Box::new(self.command(state, *n)?)),
+            Act::Renew(n) => Asked::Renew(Box::new(self.renewal(state, *n)?)),
             Act::Release(n) => Asked::End(wish(*n).release()),
             Act::Revoke(what) => Asked::Revoke(self.revocation(state, *what)),
             Act::Lift => Asked::Lift(words::subject(Dimension::Owner, 1)),

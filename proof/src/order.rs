@@ -41,6 +41,8 @@ pub enum Order {
     UndoneBySight,
     /// The scan allows for its broker's clock.
     ScanAllowsSkew,
+    /// A follower's number counts in its own epoch only.
+    NumbersOfAnEpoch,
     /// A barrier waits out who followed in the generation before.
     BarrierOutlastsGeneration,
     /// A barrier takes no look of another generation.
@@ -49,7 +51,7 @@ pub enum Order {
 
 impl Order {
     /// Every order. Those of one line of the specification that have two halves are here twice.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::IndexBeforeRecord,
         Self::BlockWithFence,
         Self::FenceBeforeSweep,
@@ -69,6 +71,7 @@ impl Order {
         Self::OneRule,
         Self::UndoneBySight,
         Self::ScanAllowsSkew,
+        Self::NumbersOfAnEpoch,
         Self::BarrierOutlastsGeneration,
         Self::BarrierKeepsGeneration,
     ];
@@ -95,6 +98,7 @@ impl Order {
             Self::OneRule => "one matching rule everywhere",
             Self::UndoneBySight => "a confirmation of an undo counts for that undo alone",
             Self::ScanAllowsSkew => "the scan allows for the skew of its broker's clock",
+            Self::NumbersOfAnEpoch => "what a follower has applied counts in its own epoch",
             Self::BarrierOutlastsGeneration => "a barrier waits out who followed in the generation before",
             Self::BarrierKeepsGeneration => "a barrier takes no look of another generation",
         }
@@ -128,6 +132,7 @@ impl Order {
                 "any confirmation that comes when the second undo is due counts as the second"
             }
             Self::ScanAllowsSkew => "the scan holds a mint for abandoned by its own broker's clock",
+            Self::NumbersOfAnEpoch => "a follower's number is stored whichever server it is of",
             Self::BarrierOutlastsGeneration => "a barrier asks only those whom the new store knows",
             Self::BarrierKeepsGeneration => {
                 "a barrier takes whoever a new store does not know for one that has applied"

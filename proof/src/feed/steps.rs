@@ -185,7 +185,8 @@ impl Feed {
     pub(super) fn write_ping(&self, s: &mut State) -> Option<()> {
         let (Ping::Sent(id, applied, epoch), Some(hub)) = (s.ping, s.connected) else { return None };
         // A number of another epoch may stand for something else.
-        let applied = if epoch == s.epoch { applied } else { 0 };
+        let along = epoch == s.epoch || self.broken == Some(Order::NumbersOfAnEpoch);
+        let applied = if along { applied } else { 0 };
         s.store.seen = Some((s.now, applied, hub));
         s.ping = Ping::Written(id, s.epoch, number_of(&s.store.feed));
         Some(())
