@@ -54,7 +54,8 @@ impl Site {
         site.put("operators/alice.toml", "name = \"alice\"\ngroups = [\"oncall\"]\n")?;
         site.put(
             "acceptors/bench-api.toml",
-            "name = \"bench-api\"\nowner = \"team:platform\"\naudiences = [\"https://bench.acme.internal\"]\n",
+            "name = \"bench-api\"\nowner = \"team:platform\"\naudiences = [\"https://bench.acme.internal\"]\n\
+             certificates = true\n",
         )?;
         site.put_bytes("seal.key", &random()?)?;
         site.put_bytes("ci.key", StandIn::generate()?.expose())?;

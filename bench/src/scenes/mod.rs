@@ -1,6 +1,7 @@
 //! What is measured, in order.
 
 mod certificates;
+mod cuts;
 mod dev;
 mod feed;
 mod fill;
@@ -108,7 +109,8 @@ async fn redis(plan: &Plan, dir: TempDir, report: &mut Report) -> Result<()> {
     verify::in_process(plan, &scene, report).await?;
     services::first(&scene, report).await?;
     services::wakeups(&scene, report).await?;
-    services::rotation(&scene, report).await
+    services::rotation(&scene, report).await?;
+    cuts::streams(&scene, report).await
 }
 
 async fn embedded(plan: &Plan, dir: TempDir, report: &mut Report) -> Result<()> {

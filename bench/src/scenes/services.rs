@@ -172,7 +172,7 @@ pub(super) async fn rotation(scene: &Scene, report: &mut Report) -> Result<()> {
     Ok(serving.await??)
 }
 
-fn id(identity: &X509Identity) -> Result<SpiffeId> {
+pub(super) fn id(identity: &X509Identity) -> Result<SpiffeId> {
     let svid = identity.svid().ok_or_else(|| Failed::new("a service without a certificate"))?;
     Ok(svid.id.clone())
 }

@@ -10,6 +10,7 @@
 mod bad_input;
 mod checking;
 mod crashes;
+mod cuts;
 mod demo;
 mod disk;
 mod examples;
@@ -28,6 +29,7 @@ mod racing;
 mod redis_failures;
 mod reflection;
 mod reload;
+mod resource_server;
 mod rotation;
 mod secrets;
 mod services;
