@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mayfly_attest::verifier::Verifier;
 use mayfly_attestors::Attestors;
@@ -11,7 +12,7 @@ use mayfly_attestors::keys::{KeySource, StaticKeys};
 use mayfly_audit::{Audit, AuditConfig, SyncMode};
 use mayfly_broker::{AcceptorEntry, Broker, BrokerParts, Meter, OwnAttestor, Running, SealedCopy, Settings};
 use mayfly_domain::time::SharedClock;
-use mayfly_domain::{Reason, Refusal, Secret, SystemBootClock, UnixMillis, defaults};
+use mayfly_domain::{Deadline, Reason, Refusal, Secret, SystemBootClock, UnixMillis, defaults};
 use mayfly_lease::proof::{HolderQuota, MintLimits};
 use mayfly_lease::{LeaseStore, Leases, StoreError};
 use mayfly_mint::x509::Pointers;
@@ -26,6 +27,8 @@ const STORE_FILE: &str = "mayfly.redb";
 const AUDIT_FILE: &str = "audit.jsonl";
 /// The reserve for audit records of revocations.
 const RESERVE_FILE: &str = "audit.reserve";
+/// How long a start waits for the store's first answer.
+const FIRST_ANSWER: Duration = Duration::from_secs(3);
 /// The longest passphrase, in octets.
 const PASSPHRASE_MAX: usize = 1024;
 
@@ -135,7 +138,22 @@ pub async fn open_store(
                 })?;
             Ok(Arc::new(store))
         }
-        config::Store::Redis(redis) => crate::redis::open(redis, clock),
+        config::Store::Redis(redis) => {
+            let store = crate::redis::open(redis, clock)?;
+            answers(store.as_ref()).await;
+            Ok(store)
+        }
+    }
+}
+
+/// Waits a little for a store that does not answer yet. Calls wait less, since a caller waits for them.
+async fn answers(store: &dyn LeaseStore) {
+    let end = Deadline::after(FIRST_ANSWER);
+    while let Err(StoreError::Unavailable(_)) = store.survey().await {
+        if end.has_passed() {
+            return;
+        }
+        tokio::time::sleep(FIRST_ANSWER / 60).await;
     }
 }
 

@@ -201,7 +201,7 @@ async fn a_broker_whose_store_is_silent_says_so_and_comes_back_by_itself() {
     bare.fresh().await;
     redis.freeze();
     let silent = async {
-        while node.broker.feed().is_fresh() {
+        while node.broker.feed().is_fresh() || bare.is_fresh() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -211,7 +211,6 @@ async fn a_broker_whose_store_is_silent_says_so_and_comes_back_by_itself() {
         refused.starts_with("HTTP/1.1 503") && refused.to_lowercase().contains("retry-after: "),
         "{refused}"
     );
-    assert!(!bare.is_fresh(), "its pings were not answered either");
     redis.thaw();
     let mut standing = node.broker.standing();
     let served = standing.wait_for(|now| *now == mayfly_broker::Standing::Serving);
