@@ -50,3 +50,17 @@ fn lengths_are_whole_numbers_with_a_unit() {
         assert!(bad.parse::<Length>().is_err(), "{bad}");
     }
 }
+
+#[test]
+fn an_id_may_begin_with_a_hyphen() {
+    let id = "-lzAT-OWJnJ9HdhPAI5Fg0-Hx9s1Rw0wSmTtQkhLgls";
+    for words in [
+        ["ca", "revoke", id, "--yes", "--reason", "drill"].as_slice(),
+        &["ca", "revoke", "--yes", "--reason", "drill", id],
+        &["key", "revoke", id, "--yes", "--reason", "drill"],
+        &["ca", "rotate", "--retire", "--id", id],
+    ] {
+        let parsed = Cli::try_parse_from(["mayfly"].iter().chain(words));
+        assert!(parsed.is_ok(), "{words:?}: {}", parsed.unwrap_err());
+    }
+}

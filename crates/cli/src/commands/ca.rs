@@ -95,7 +95,7 @@ pub(crate) struct Rotate {
     #[arg(long)]
     retire: bool,
     /// Remove only this one
-    #[arg(long, value_name = "ID", requires = "retire")]
+    #[arg(long, value_name = "ID", requires = "retire", allow_hyphen_values = true)]
     id: Option<String>,
     /// Remove it although certificates of it live: those are refused from then on
     #[arg(long, requires = "retire")]
@@ -111,6 +111,7 @@ pub(crate) struct Rotate {
 #[command(after_help = "Example:\n  mayfly ca revoke ID --reason \"host taken over\" --ticket SEC-42")]
 pub(crate) struct Revoke {
     /// The CA, as `mayfly ca list` shows it
+    #[arg(allow_hyphen_values = true)]
     id: String,
     /// Why; it goes to the audit record (asked for on a terminal)
     #[arg(long, value_name = "TEXT")]

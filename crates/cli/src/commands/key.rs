@@ -67,6 +67,7 @@ pub(crate) struct Rotate {
 )]
 pub(crate) struct Revoke {
     /// The key, as `mayfly key list` shows it
+    #[arg(allow_hyphen_values = true)]
     kid: String,
     /// Why; it goes to the audit record (asked for on a terminal)
     #[arg(long, value_name = "TEXT")]

@@ -13,6 +13,7 @@ use url::Url;
 use super::job::{Job, Spec};
 use super::people::{Acceptor, Certified, Operator};
 use super::site::Site;
+use super::until;
 use crate::support::mayfly;
 
 /// A running process, or one that was killed.
@@ -71,6 +72,9 @@ impl Server {
         let ready = log.wait_for(|log| address(log, "metrics ").is_some()).await;
         let ready = ready.map(|log| log.clone());
         let text = ready.unwrap_or_else(|_| panic!("the server ended: {}", log.borrow().as_str()));
+        // Addresses are told before anything is served; who asks for a certificate needs its socket.
+        let socket = mayfly_server::local::socket(&dir.join("state"));
+        until(async || std::os::unix::net::UnixStream::connect(&socket).ok()).await;
         Self {
             address: address(&text, "gRPC and HTTPS ").unwrap(),
             metrics: address(&text, "metrics ").unwrap(),
