@@ -9,7 +9,7 @@ use crate::guards::Guard;
 use crate::judged::Judged;
 use crate::verifier::Verifier;
 
-/// The peer of a guarded connection: in the extensions of each request that [`serve`](crate::serve) hands on.
+/// The peer of a guarded connection: in the extensions of each request that a [`Server`](crate::Server) hands on.
 #[derive(Debug, Clone)]
 pub struct Peer(Arc<Guard>);
 
