@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mayfly_credential::Usage;
-use mayfly_domain::{Reason, Refusal};
+use mayfly_domain::Refusal;
 
 use crate::guards::Guard;
 use crate::judged::Judged;
@@ -49,5 +49,7 @@ impl Peer {
 #[cfg(feature = "mtls")]
 pub(crate) fn leaf(connection: &rustls::CommonState) -> Result<&[u8], Refusal> {
     let shown = connection.peer_certificates().and_then(<[_]>::first);
-    shown.map(AsRef::as_ref).ok_or_else(|| Refusal::new(Reason::CertificateRequired, "the peer showed none"))
+    shown
+        .map(AsRef::as_ref)
+        .ok_or_else(|| Refusal::new(mayfly_domain::Reason::CertificateRequired, "the peer showed none"))
 }

@@ -52,6 +52,11 @@ impl Cast {
         Ok(Self { program, dir, broker, operator, service, trap, tokens: Vec::new() })
     }
 
+    /// The acceptor that the service is.
+    pub(crate) fn acceptor(&self) -> Result<Target, Wrong> {
+        target(&self.operator, "dev-deploy-api")
+    }
+
     /// The broker dies and another one comes up in its directory.
     pub(crate) async fn restart(mut self) -> Result<Self, Wrong> {
         let before = self.broker.url().to_owned();
@@ -145,10 +150,15 @@ impl Calls {
         Ok(Self { caller, key, url: url.clone(), token: minted.token().to_owned() })
     }
 
+    /// A new proof.
+    pub(crate) fn proof(&self) -> Result<String, Wrong> {
+        let made = proof::dpop(&self.key, "POST", &self.url, &self.token, SystemClock.now());
+        made.map_err(|e| Wrong::from(mayfly_client::Failure::from(e)))
+    }
+
     /// Calls once, with a proof of its own.
     pub(crate) async fn once(&mut self) -> Result<Result<String, String>, Wrong> {
-        let made = proof::dpop(&self.key, "POST", &self.url, &self.token, SystemClock.now());
-        let made = made.map_err(|e| Wrong::from(mayfly_client::Failure::from(e)))?;
+        let made = self.proof()?;
         self.caller.call(&self.token, Some(&made)).await
     }
 

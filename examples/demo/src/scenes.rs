@@ -11,6 +11,7 @@ use crate::cast::{Calls, Cast, Job, Minted, TRUST_DOMAIN, deploy, refused};
 use crate::program::text;
 use crate::stage::{Stage, Wrong, show};
 
+mod following;
 mod services;
 
 /// How long anything may take that must happen.
@@ -34,6 +35,7 @@ pub(crate) async fn all(stage: &mut Stage, program: &Path, dir: &Path) -> Result
         .await?;
     task(stage, &mut cast).await?;
     let (job, live, dead) = revocation(stage, &mut cast).await?;
+    following::play(stage, &mut cast).await?;
     expiry(stage, &mut cast).await?;
     thieves(stage, &cast, &job).await?;
     evidence(stage, &cast).await?;
