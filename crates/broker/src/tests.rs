@@ -21,5 +21,6 @@ mod store;
 mod sweep;
 mod tasks;
 mod view;
+mod waiting;
 mod worker;
 mod x509;

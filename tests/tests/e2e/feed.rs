@@ -1,6 +1,6 @@
 //! The feed over the wire: a follower by the bare contract, at one broker and at two on one Redis.
 
-mod follower;
+pub(crate) mod follower;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod barrier;
 mod checking;
 mod crashes;
 mod cuts;

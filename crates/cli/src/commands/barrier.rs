@@ -176,7 +176,10 @@ impl BarrierView {
             names.push(format!("{} more", left - names.len()));
         }
         if names.is_empty() {
-            names.push(format!("answers may be reused for {} more", seconds(self.reuse_left_ms)));
+            names.push(match self.reuse_left_ms {
+                0 => "who follows since before the store began anew".to_owned(),
+                left => format!("answers may be reused for {} more", seconds(left)),
+            });
         }
         format!("NOT complete after {took}: {}; neither: {}", have.join(", "), names.join(", "))
     }
@@ -268,6 +271,8 @@ mod tests {
         assert!(nameless.words().contains(&"f".repeat(32)), "{}", nameless.words());
         let reuse = pb::BarrierProgress { reuse_left_ms: 300, ..progress(8, 0, vec![]) };
         assert!(BarrierView::from(reuse).words().contains("reused for 0.3s more"));
+        let anew = BarrierView::from(progress(8, 0, vec![]));
+        assert!(anew.words().contains("before the store began anew"), "{}", anew.words());
     }
 
     #[test]

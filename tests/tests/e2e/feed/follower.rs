@@ -21,11 +21,11 @@ use crate::harness::{Acceptor, Node};
 /// Longer than anything takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(super) fn begin(id: u8) -> pb::FollowStart {
+pub(crate) fn begin(id: u8) -> pb::FollowStart {
     pb::FollowStart { follower: vec![id.wrapping_add(1); 16], bound_ms: 0, resume: None, policies: false }
 }
 
-pub(super) fn place(at: &Position) -> pb::FeedPosition {
+pub(crate) fn place(at: &Position) -> pb::FeedPosition {
     pb::FeedPosition {
         generation: at.generation.number,
         generation_id: at.generation.id.0.to_vec(),
@@ -47,12 +47,12 @@ fn position(wire: Option<pb::FeedPosition>) -> Position {
 }
 
 /// Why somebody may not follow.
-pub(super) fn reason<T>(outcome: Result<T, Failure>) -> String {
+pub(crate) fn reason<T>(outcome: Result<T, Failure>) -> String {
     outcome.err().expect("it is refused").code.into_owned()
 }
 
 /// The stream as it is.
-pub(super) struct Raw {
+pub(crate) struct Raw {
     say: mpsc::Sender<pb::FollowRequest>,
     hear: Streaming<pb::FollowResponse>,
     /// What was heard while it was found out whether it is refused.
@@ -60,7 +60,7 @@ pub(super) struct Raw {
 }
 
 impl Raw {
-    pub(super) async fn follow(
+    pub(crate) async fn follow(
         node: &Node,
         acceptor: &Acceptor,
         start: pb::FollowStart,
@@ -69,7 +69,7 @@ impl Raw {
         Self::over(channel::connect(&target).await.unwrap(), start).await
     }
 
-    pub(super) async fn anonymous(node: &Node, start: pb::FollowStart) -> Result<Self, Failure> {
+    pub(crate) async fn anonymous(node: &Node, start: pb::FollowStart) -> Result<Self, Failure> {
         let channel = channel::connect(&node.target(None)).await.unwrap();
         Self::over(channel, start).await
     }
@@ -84,7 +84,7 @@ impl Raw {
     }
 
     /// What is told next.
-    pub(super) async fn next(&mut self) -> Result<What, Failure> {
+    pub(crate) async fn next(&mut self) -> Result<What, Failure> {
         if let Some(first) = self.first.take() {
             return Ok(first);
         }
@@ -92,12 +92,12 @@ impl Raw {
         Ok(next?.expect("it goes on").what.unwrap())
     }
 
-    pub(super) async fn until_told(&mut self, wanted: impl Fn(&What) -> bool) {
+    pub(crate) async fn until_told(&mut self, wanted: impl Fn(&What) -> bool) {
         while !wanted(&self.next().await.unwrap()) {}
     }
 
     /// The reason with which it ends.
-    pub(super) async fn end(&mut self) -> String {
+    pub(crate) async fn end(&mut self) -> String {
         loop {
             if let Err(failure) = self.next().await {
                 return failure.code.into_owned();
@@ -106,31 +106,31 @@ impl Raw {
     }
 
     /// Says so, where the stream has not ended.
-    pub(super) async fn say(&self, ping: pb::FollowPing) {
+    pub(crate) async fn say(&self, ping: pb::FollowPing) {
         let _ = self.say.send(pb::FollowRequest { what: Some(Say::Ping(ping)) }).await;
     }
 
-    pub(super) async fn say_start(&self, start: pb::FollowStart) {
+    pub(crate) async fn say_start(&self, start: pb::FollowStart) {
         self.say.send(pb::FollowRequest { what: Some(Say::Start(start)) }).await.unwrap();
     }
 }
 
 /// A follower that keeps what it is told, and pings.
-pub(super) struct Bare {
-    pub(super) raw: Raw,
-    pub(super) accepted: pb::FollowAccepted,
-    pub(super) follower: Follower,
-    pub(super) table: FenceTable,
-    pub(super) keys: Option<pb::TrustBundle>,
+pub(crate) struct Bare {
+    pub(crate) raw: Raw,
+    pub(crate) accepted: pb::FollowAccepted,
+    pub(crate) follower: Follower,
+    pub(crate) table: FenceTable,
+    pub(crate) keys: Option<pb::TrustBundle>,
     /// How many canaries it has refused.
-    pub(super) canaries: usize,
+    pub(crate) canaries: usize,
     canary: Option<(LeaseId, Observation)>,
     refused: Vec<pb::CanarySeen>,
     answered: bool,
 }
 
 impl Bare {
-    pub(super) async fn follow(
+    pub(crate) async fn follow(
         node: &Node,
         acceptor: &Acceptor,
         start: pb::FollowStart,
@@ -139,7 +139,7 @@ impl Bare {
     }
 
     /// On a connection that others share.
-    pub(super) async fn over(channel: Channel, start: pb::FollowStart) -> Result<Self, Failure> {
+    pub(crate) async fn over(channel: Channel, start: pb::FollowStart) -> Result<Self, Failure> {
         Self::of(Raw::over(channel, start).await?).await
     }
 
@@ -158,21 +158,21 @@ impl Bare {
         })
     }
 
-    pub(super) fn number(&self) -> u64 {
+    pub(crate) fn number(&self) -> u64 {
         self.follower.position().map_or(0, |at| at.number)
     }
 
-    pub(super) fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.follower.is_fresh(SystemBootClock.now())
     }
 
-    pub(super) fn fenced(&self, dimension: &str, value: &str) -> bool {
+    pub(crate) fn fenced(&self, dimension: &str, value: &str) -> bool {
         let dimension: Dimension = dimension.parse().unwrap();
         self.table.fence(Subject::parse(dimension, value).unwrap().key()).is_some()
     }
 
     /// Takes what is told until this holds.
-    pub(super) async fn until(&mut self, holds: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&mut self, holds: impl Fn(&Self) -> bool) {
         while !holds(self) {
             let told = self.raw.next().await.unwrap();
             self.take(told);
@@ -180,13 +180,13 @@ impl Bare {
         }
     }
 
-    pub(super) async fn until_answered(&mut self) {
+    pub(crate) async fn until_answered(&mut self) {
         self.answered = false;
         self.until(|bare| bare.answered).await;
     }
 
     /// Takes what is told, and pings, until it may decide.
-    pub(super) async fn fresh(&mut self) {
+    pub(crate) async fn fresh(&mut self) {
         let fresh = async {
             while !self.is_fresh() {
                 self.ping().await;
@@ -198,7 +198,7 @@ impl Bare {
     }
 
     /// Pings, where no ping is under way and the table is complete.
-    pub(super) async fn ping(&mut self) {
+    pub(crate) async fn ping(&mut self) {
         let Some(id) = self.follower.ping(SystemBootClock.now()) else { return };
         let canaries = std::mem::take(&mut self.refused);
         let ping = pb::FollowPing { id, applied: self.number(), usage: Vec::new(), canaries };
@@ -206,7 +206,7 @@ impl Bare {
     }
 
     /// Says that it accepts nothing any more.
-    pub(super) async fn bye(mut self) {
+    pub(crate) async fn bye(mut self) {
         let bye = pb::FollowRequest { what: Some(Say::Bye(pb::FollowBye {})) };
         self.raw.say.send(bye).await.unwrap();
         while let Some(told) = self.raw.hear.message().await.unwrap() {

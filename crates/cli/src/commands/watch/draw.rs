@@ -45,16 +45,14 @@ fn pane(title: impl Into<Line<'static>>) -> Block<'static> {
 }
 
 fn title_line(head: &Head, seen: &Seen) -> Line<'static> {
-    let mut spans = vec![
-        Span::from("mayfly watch ").bold(),
-        Span::from(clean(&head.broker, 60)),
-        Span::from(format!("  live leases {}  feed {}", seen.live_leases, seen.number)),
-    ];
+    let mut spans = vec![Span::from("mayfly watch ").bold(), Span::from(clean(&head.broker, 60))];
+    spans.push(match &seen.lost {
+        // What is shown is from before.
+        Some(why) => Span::from(format!("  NO CONNECTION: {}", clean(why, 80))).bold().red(),
+        None => Span::from(format!("  live leases {}  feed {}", seen.live_leases, seen.number)),
+    });
     if head.paused {
         spans.push(Span::from("  PAUSED").bold().yellow());
-    }
-    if let Some(why) = &seen.lost {
-        spans.push(Span::from(format!("  NO CONNECTION: {}", clean(why, 80))).bold().red());
     }
     Line::from(spans)
 }
@@ -103,7 +101,7 @@ fn canaries(seen: &Seen) -> Line<'static> {
 }
 
 fn draw_reasons(frame: &mut Frame<'_>, area: Rect, seen: &Seen) {
-    let block = pane("refusals since the start of this view");
+    let block = pane("refusals by reason");
     let inner = block.inner(area);
     let lines: Vec<Line<'_>> = seen
         .top_reasons()

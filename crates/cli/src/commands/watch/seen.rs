@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use mayfly_domain::SpiffeId;
 use mayfly_proto::v1 as pb;
 use mayfly_proto::v1::watch_event::What;
 
@@ -115,7 +116,9 @@ impl Seen {
             (true, false) => Tone::Good,
         };
         let subject = d.subject.as_ref().map(words).unwrap_or_default();
-        let whom = [&d.workload, &subject, &d.acceptor, &d.operator, &d.lease, &d.request];
+        // Its trust domain is the broker's own.
+        let workload = SpiffeId::parse(&d.workload).map_or(d.workload, |id| id.path().to_owned());
+        let whom = [&workload, &subject, &d.acceptor, &d.operator, &d.lease, &d.request];
         let whom = whom.into_iter().find(|text| !text.is_empty()).cloned().unwrap_or_default();
         let what =
             if d.reason.is_empty() { [d.profile, d.task].join(" ").trim().to_owned() } else { d.reason };
