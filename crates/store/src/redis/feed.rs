@@ -78,7 +78,7 @@ impl RedisStore {
         let footing = self.footing(Lane::Hot).await?;
         let call =
             Call::new(&SCRIPTS.feed_read, Keys::new([]), vec![Pack::default().u64(u64::MAX).u32(1).done()]);
-        let number = self.run_over(Lane::Hot, &footing, &call).await?.u64()?;
+        let number = self.known.told(self.run_over(Lane::Hot, &footing, &call).await?.u64()?);
         Ok(footing.position(number))
     }
 
@@ -131,7 +131,7 @@ impl RedisStore {
         waiting.answered = true;
         waited?;
         let mut answer = answer?;
-        let changes = answer.u64()?;
+        let changes = self.known.told(answer.u64()?);
         Ok(FeedRead::of(after, changes, numbered(answer.list()?)?))
     }
 
@@ -157,7 +157,8 @@ impl RedisStore {
         }
         let call = Call::new(&SCRIPTS.ping, Keys::new([]), args);
         let mut answer = self.run_over(Lane::Durable, &footing, &call).await?;
-        Ok(Pinged { position: footing.position(answer.u64()?), at: Self::time(&mut answer)? })
+        let number = self.known.told(answer.u64()?);
+        Ok(Pinged { position: footing.position(number), at: Self::time(&mut answer)? })
     }
 
     pub(super) async fn do_followers_behind(&self, number: u64) -> Result<Followers, StoreError> {

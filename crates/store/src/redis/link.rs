@@ -1,6 +1,7 @@
 //! One connection that is opened again and again: who is at its other end is known before it is used.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mayfly_lease::StoreError;
@@ -39,8 +40,32 @@ pub(super) struct Known {
     pub(super) identity: Mutex<[u8; 16]>,
     /// The server that the stored generation began on.
     pub(super) began_on: Mutex<Option<[u8; 16]>>,
+    /// The number of the last change that this broker was told of.
+    changes: AtomicU64,
+    /// Whether a connection has led to a server that had not all of them: an older copy of the data. What it would say
+    /// counts for nothing until another generation is adopted.
+    went_back: AtomicBool,
     /// Why no connection opens.
     trouble: Mutex<String>,
+}
+
+impl Known {
+    /// Takes note of a change's number.
+    pub(super) fn told(&self, changes: u64) -> u64 {
+        self.changes.fetch_max(changes, Ordering::AcqRel);
+        changes
+    }
+
+    /// Whether the server has forgotten changes.
+    pub(super) fn went_back(&self) -> bool {
+        self.went_back.load(Ordering::Acquire)
+    }
+
+    /// Another generation counts from where its store stands.
+    pub(super) fn begins_anew(&self) {
+        self.changes.store(0, Ordering::Release);
+        self.went_back.store(false, Ordering::Release);
+    }
 }
 
 /// How connections are opened.
@@ -152,17 +177,20 @@ async fn supervise(
 async fn open(dialer: &Dialer, serial: u64, waits: Duration) -> Result<(Conn, Owned), String> {
     let (mut mux, driver) = dialer.target.open(waits).await?;
     let driver = Owned(tokio::spawn(driver));
+    // Before it is asked: what others are told meanwhile it need not have.
+    let told = dialer.known.changes.load(Ordering::Acquire);
     let greeted = async {
         let facts = Facts::read(&mut mux).await?;
-        let began_on: Option<Vec<u8>> = redis::cmd("GET").arg(keys::SERVER).query_async(&mut mux).await?;
+        let stored: (Option<Vec<u8>>, Option<u64>) =
+            redis::cmd("MGET").arg(keys::SERVER).arg(keys::CHANGES).query_async(&mut mux).await?;
         let mut load = redis::pipe();
         for script in SCRIPTS.all() {
             load.cmd("SCRIPT").arg("LOAD").arg(&script.source).ignore();
         }
         load.query_async::<()>(&mut mux).await?;
-        Ok((facts, began_on))
+        Ok((facts, stored))
     };
-    let (facts, began_on) = greeted.await.map_err(|e: redis::RedisError| not_open(&e))?;
+    let (facts, (began_on, changes)) = greeted.await.map_err(|e: redis::RedisError| not_open(&e))?;
     if facts.is_loading() {
         return Err("the server reads its data".to_owned());
     }
@@ -171,6 +199,11 @@ async fn open(dialer: &Dialer, serial: u64, waits: Duration) -> Result<(Conn, Ow
     }
     *dialer.known.identity.lock() = facts.identity;
     *dialer.known.began_on.lock() = began_on.and_then(|b| b.try_into().ok());
+    // Unless another generation was adopted while it was asked.
+    let counts = dialer.known.changes.load(Ordering::Acquire) >= told;
+    if counts && changes.unwrap_or(0) < told {
+        dialer.known.went_back.store(true, Ordering::Release);
+    }
     let keeps_all = facts.keeps_all(dialer.wait_replicas);
     Ok((Conn { mux, keeps_all, identity: facts.identity, serial }, driver))
 }

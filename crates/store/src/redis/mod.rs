@@ -146,7 +146,10 @@ impl LeaseStore for RedisStore {
     }
 
     fn adopt(&self, generation: GenerationRecord) {
-        *self.adopted.write() = Some(generation);
+        let before = self.adopted.write().replace(generation);
+        if before.is_none_or(|before| before.generation != generation.generation) {
+            self.known.begins_anew();
+        }
     }
 
     fn generation(&self) -> Option<GenerationRecord> {

@@ -63,7 +63,7 @@ impl RedisStore {
                 let call = Call::new(&SCRIPTS.revoke_lease, keys, args);
                 let mut answer = self.run(Lane::Durable, call).await?;
                 job.since = Self::time(&mut answer)?;
-                let changes = answer.u64()?;
+                let changes = self.known.told(answer.u64()?);
                 Ok(Revoked { job: Some(job), gate: None, task: None, changes, exposure: None })
             }
             RevokeWhat::Subject { subject, block } => {
@@ -108,7 +108,7 @@ impl RedisStore {
         ];
         let mut answer = self.run(Lane::Durable, Call::new(&SCRIPTS.revoke_subject, keys, args)).await?;
         let since = Self::time(&mut answer)?;
-        let changes = answer.u64()?;
+        let changes = self.known.told(answer.u64()?);
         let (_, gate) = gate::decode(&answer.bytes()?)?;
         let target = JobTarget::Subject(subject.clone(), fence(&mut answer)?);
         let exposure = exposure(&mut answer)?;
@@ -159,7 +159,7 @@ impl RedisStore {
         ];
         let mut answer = self.run(Lane::Durable, Call::placed(&SCRIPTS.revoke_task, keys, args)?).await?;
         let since = Self::time(&mut answer)?;
-        let changes = answer.u64()?;
+        let changes = self.known.told(answer.u64()?);
         let task = Some(TaskRecord::decode(&answer.bytes()?)?);
         let Some(gate) = answer.maybe()? else {
             return Ok(Revoked { job: None, gate: None, task, changes, exposure: None });

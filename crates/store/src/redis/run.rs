@@ -108,6 +108,9 @@ impl RedisStore {
             self.link(lane).suspect(&conn);
             return Err(StoreError::Unavailable("the connection leads to an earlier server".to_owned()));
         }
+        if self.known.went_back() {
+            return Err(StoreError::ServerChanged);
+        }
         if !conn.keeps_all && self.known.began_on.lock().is_some_and(|began| began != conn.identity) {
             return Err(StoreError::ServerChanged);
         }

@@ -69,3 +69,21 @@ async fn an_entry_that_is_none_of_ours_is_corrupt() {
     let read = store.feed_read(&start, 10, Duration::ZERO).await;
     assert!(matches!(read, Err(StoreError::Corrupt(_))), "{read:?}");
 }
+
+/// A server that was acknowledged more than it has now is asked nothing, on no connection, before another generation.
+#[tokio::test]
+async fn an_older_copy_is_asked_nothing() {
+    let (mut server, store) = ready(RedisOptions::default()).await;
+    store.mint(&mint(1)).await.unwrap();
+    store.check(&check(1)).await.unwrap();
+    let older = server.copy();
+    store.revoke(&revoke_owner(1)).await.unwrap();
+    server.kill9();
+    server.replace_by(&older);
+    let answer = reached(async || store.check(&check(1)).await.map(drop)).await;
+    assert_eq!(answer, Err(StoreError::ServerChanged));
+    let position = store.feed_position().await;
+    assert_eq!(position.map(drop), Err(StoreError::ServerChanged));
+    begin(&store, 2).await;
+    store.revoke(&revoke_owner(2)).await.unwrap();
+}
