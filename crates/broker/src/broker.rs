@@ -12,7 +12,7 @@ use mayfly_audit::Audit;
 use mayfly_credential::{ReplayWindow, TokenVerifier};
 use mayfly_domain::time::{SharedBootClock, SharedClock};
 use mayfly_domain::{AcceptorName, Reason, Refusal, SecretBytes, Ttl, UnixMillis};
-use mayfly_lease::barrier::StoreClock;
+use mayfly_lease::barrier::{StoreTime, StoreWatch};
 use mayfly_lease::feed::FollowerId;
 use mayfly_lease::proof::MintLimits;
 use mayfly_lease::{Leases, StoreError, Survey};
@@ -100,7 +100,7 @@ pub struct Broker {
     repeats: Unattested,
     acceptors: RecentAcceptors,
     usage: Usage,
-    store_clock: Mutex<StoreClock>,
+    store_watch: Mutex<StoreWatch>,
     bus: Arc<Bus>,
     feed: Arc<Feed>,
     audit: Audit,
@@ -141,7 +141,7 @@ impl Broker {
             repeats: Unattested::default(),
             acceptors: RecentAcceptors::default(),
             usage: Usage::default(),
-            store_clock: Mutex::default(),
+            store_watch: Mutex::default(),
             audit: parts.audit.observed(bus.clone()),
             bus,
             feed: Arc::new(Feed::new(parts.settings.feed, follower_id()?, parts.boot.clone())),
@@ -339,9 +339,10 @@ impl Broker {
         &self.bus
     }
 
-    /// Whether the store's clock runs evenly; every reading of it is told here.
-    pub(crate) fn store_clock(&self) -> &Mutex<StoreClock> {
-        &self.store_clock
+    /// Every reading of the store's clock is told here. Tells how far it is to be believed, and whether the store knows
+    /// every follower that may still decide.
+    pub(crate) fn saw_store(&self, at: UnixMillis) -> (StoreTime, bool) {
+        self.store_watch.lock().saw(self.leases().store().identity(), at, self.boot().now())
     }
 
     pub(crate) fn meter(&self) -> &dyn Meter {

@@ -8,12 +8,14 @@
 //!
 //! Must never count by a clock that may have been set: a store's clock that jumps forward would call silent whoever has
 //! just pinged. So its word counts only while it was seen to run evenly for as long as the bound, and this machine's own
-//! clock since the first look counts always.
+//! clock since the first look counts always. Nor by a store that may have forgotten somebody: then nothing less than the
+//! longest bound is enough.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use mayfly_domain::UnixMillis;
+use mayfly_domain::defaults::FOLLOW_BOUND_MAX_MS;
 use mayfly_domain::time::BootTime;
 
 use crate::feed::{FollowerId, FollowerKind, FollowerSeen, Followers};
@@ -100,6 +102,12 @@ impl Barrier {
             reuse_ms: bound_ms + DRIFT_MS,
             before: None,
         }
+    }
+
+    /// The store may have forgotten followers that still decide: nothing but the longest bound that any may have is
+    /// enough, from the beginning on.
+    pub fn doubt(&mut self) {
+        self.reuse_ms = self.reuse_ms.max(u64::from(FOLLOW_BOUND_MAX_MS) + DRIFT_MS);
     }
 
     /// The number that is waited for.
@@ -193,6 +201,32 @@ impl StoreClock {
         };
         self.even = Some((since, least));
         StoreTime { now: store, even_for: now.since(since) }
+    }
+}
+
+/// Watches whether the store can have forgotten followers that still decide, within its generation: another server may
+/// have an older copy of its data, and a clock that was ahead made it forget who had just pinged.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoreWatch {
+    clock: StoreClock,
+    server: Option<[u8; 16]>,
+    doubted: Option<BootTime>,
+}
+
+impl StoreWatch {
+    /// Takes what this server said of its clock a moment before `now`. Tells the time, and whether it knows every
+    /// follower of its generation that may still decide.
+    pub fn saw(&mut self, server: [u8; 16], store: UnixMillis, now: BootTime) -> (StoreTime, bool) {
+        let since = |clock: &StoreClock| clock.even.map(|(since, _)| since);
+        let before = since(&self.clock);
+        let time = self.clock.saw(store, now);
+        let jumped = before.is_some() && before != since(&self.clock);
+        if jumped || self.server.is_some_and(|known| known != server) {
+            self.doubted = Some(now);
+        }
+        self.server = Some(server);
+        let longest = Duration::from_millis(u64::from(FOLLOW_BOUND_MAX_MS) + DRIFT_MS);
+        (time, self.doubted.is_none_or(|at| now.since(at) >= longest))
     }
 }
 

@@ -151,7 +151,7 @@ impl Broker {
         }
         match self.leases().store().ping(&pings).await {
             Ok(pinged) => {
-                self.store_clock().lock().saw(pinged.at, feed.boot.now());
+                self.saw_store(pinged.at);
                 for waiting in batch {
                     waiting.mailbox.answer(waiting.id, pinged.position);
                 }

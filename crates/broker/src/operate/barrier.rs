@@ -99,7 +99,10 @@ impl Broker {
                 return Err(no("number", input.number.to_string(), "is not one of the feed's"));
             }
             let all = store.followers_behind(u64::MAX).await.map_err(|e| self.refused(e))?;
-            let barrier = Barrier::new(input.number, &all, self.boot().now());
+            let mut barrier = Barrier::new(input.number, &all, self.boot().now());
+            if !self.saw_store(all.now).1 {
+                barrier.doubt();
+            }
             // Before the first one there was nobody.
             if current.number > 1 {
                 barrier.after_another_generation(record.started, defaults::FOLLOW_BOUND_MAX_MS.into())
@@ -123,13 +126,14 @@ impl Broker {
         })
     }
 
-    /// Looks at the followers that have not applied `number`, with how far the store's clock is to be believed.
-    async fn look_at_followers(&self, number: u64) -> Result<(Followers, StoreTime), StoreError> {
+    /// Looks at the followers that have not applied `number`, with how far the store's clock is to be believed, and
+    /// whether the store knows all that may decide.
+    async fn look_at_followers(&self, number: u64) -> Result<(Followers, StoreTime, bool), StoreError> {
         let asked = self.leases().store().followers_behind(number);
         let late = |_| StoreError::Unavailable("it did not answer in time".into());
         let found = tokio::time::timeout(LOOK, asked).await.map_err(late)??;
-        let time = self.store_clock().lock().saw(found.now, self.boot().now());
-        Ok((found, time))
+        let (time, whole) = self.saw_store(found.now);
+        Ok((found, time, whole))
     }
 }
 
@@ -173,8 +177,11 @@ impl BarrierWait {
         match self.broker.look_at_followers(self.barrier.number()).await {
             // Another generation knows nobody of this one's followers: whoever is not there has not applied anything.
             Ok(_) if !self.is_in_its_generation() => self.store = None,
-            Ok((behind, time)) => {
+            Ok((behind, time, whole)) => {
                 self.store = Some(time);
+                if !whole {
+                    self.barrier.doubt();
+                }
                 self.barrier.look(&behind);
             }
             Err(e) => {

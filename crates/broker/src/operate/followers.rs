@@ -43,7 +43,7 @@ impl Broker {
     pub(crate) async fn follower_list(&self) -> Result<FollowerList, StoreError> {
         let store = self.leases().store();
         let followers = store.followers_behind(u64::MAX).await?;
-        self.store_clock().lock().saw(followers.now, self.boot().now());
+        self.saw_store(followers.now);
         Ok(FollowerList { followers, number: store.feed_position().await?.number })
     }
 

@@ -194,6 +194,37 @@ fn small_jumps_do_not_add_up() {
     assert!(even < Duration::from_secs(4), "a second gained in ten is a jump: {even:?}");
 }
 
+#[test]
+fn a_store_that_may_have_forgotten_followers_takes_the_longest_bound() {
+    let mut barrier = Barrier::new(7, &followers(&[]), boot(0));
+    barrier.doubt();
+    assert!(!barrier.progress(boot(10_019), store(0, LONG_EVEN)).complete);
+    assert_eq!(barrier.longest_left(boot(0)), Duration::from_millis(10_020));
+    assert!(barrier.progress(boot(10_020), None).complete);
+}
+
+#[test]
+fn a_store_knows_all_followers_unless_its_server_is_another_or_its_clock_was_ahead() {
+    // (server, the clock's lead in ms, after so many ms more; whether it knows all)
+    let first = (1, 0, 0, true);
+    for (then, what) in [
+        ([(1, 0, 1_000, true), (1, 0, 1_000, true)], "nothing happens"),
+        ([(2, 0, 1_000, false), (2, 0, 10_019, false)], "another server"),
+        ([(2, 0, 1_000, false), (2, 0, 10_020, true)], "the longest bound after another server"),
+        ([(1, 120_000, 1_000, false), (1, 0, 1_000, false)], "a clock ahead, and back"),
+        ([(1, 120_000, 1_000, false), (1, 0, 10_020, true)], "the longest bound after a clock was ahead"),
+        ([(1, -120_000, 1_000, true), (1, 0, 1_000, false)], "a clock that was behind"),
+    ] {
+        let (mut watch, mut at) = (StoreWatch::default(), 0);
+        for (server, lead, later, whole) in [first].into_iter().chain(then) {
+            at += later;
+            let wall = UnixMillis((STORE as i64 + at as i64 + lead) as u64);
+            let (_, is_whole) = watch.saw([server; 16], wall, boot(at));
+            assert_eq!(is_whole, whole, "{what}, {later} ms later");
+        }
+    }
+}
+
 /// Plays followers that obey the rules against barriers: nobody decides after completion without the change.
 #[test]
 fn nobody_decides_without_the_change_after_completion() {
