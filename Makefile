@@ -7,7 +7,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 HOST    = $(shell rustc -vV | sed -n 's/^host: //p')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fmt clippy doc deny bans docs proof bench fuzz dist install
+.PHONY: help demo test chaos check fmt clippy doc deny bans docs proof bench fuzz dist install
 
 help: ## list these targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -19,6 +19,9 @@ demo: ## build Mayfly and play its main job: mint, check, complete, revoke, rest
 
 test: install ## run every test, against a real redis-server (installed where it is missing)
 	$(CARGO) test --locked --workspace
+
+chaos: install ## kill, stop, cut and clear every part under load until there were CHAOS_CHECKS (1000000) checks
+	$(CARGO) test --locked -p mayfly-tests --test chaos -- --ignored --exact --nocapture for_long
 
 check: fmt clippy doc deny bans ## formatting, lints, documentation, licences, banned crates: no warning passes
 
@@ -53,11 +56,13 @@ bench: install ## measure on this machine, print a table, write target/bench/rep
 	$(CARGO) build --locked --release -p mayfly-bench
 	@$(TARGET)/release/mayfly-bench --report target/bench/report.json --disk target/bench
 
-# Coverage without a sanitizer works with the pinned compiler. New inputs stay in fuzz/corpus, findings in fuzz/artifacts.
-fuzz: ## run each fuzz target for FUZZ_SECONDS (10); needs `cargo install cargo-fuzz`
-	@for target in $$(sed -n 's/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml | tail -n +2); do \
-		mkdir -p "fuzz/corpus/$$target" && $(CARGO) fuzz run -s none --fuzz-dir fuzz "$$target" \
-			"fuzz/corpus/$$target" "fuzz/seeds/$$target" -- -max_total_time=$(or $(FUZZ_SECONDS),10) -max_len=4096 || exit 1; \
+# Coverage without a sanitizer works with the pinned compiler. What is in fuzz/corpus is kept; new inputs go to fuzz/found,
+# findings to fuzz/artifacts.
+fuzz: ## run each fuzz target, or FUZZ_TARGETS, for FUZZ_SECONDS (10); needs `cargo install cargo-fuzz`
+	@for target in $(or $(FUZZ_TARGETS),$$(sed -n 's/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml | tail -n +2)); do \
+		mkdir -p "fuzz/found/$$target" "fuzz/corpus/$$target" && $(CARGO) fuzz run -s none --fuzz-dir fuzz "$$target" \
+			"fuzz/found/$$target" "fuzz/corpus/$$target" "fuzz/seeds/$$target" \
+			-- -max_total_time=$(or $(FUZZ_SECONDS),10) -max_len=4096 || exit 1; \
 	done
 
 dist: ## a release archive with its checksum in target/dist

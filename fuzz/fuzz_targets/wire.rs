@@ -1,22 +1,26 @@
-//! Messages as they come from the network, up to the words of the domain.
+//! Messages as they come from the network, up to the words of the domain: the envelope and what is in it, subjects,
+//! page tokens.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mayfly_domain::{KeyAlg, PublicKey, TrustDomain, UnixMillis};
+use mayfly_domain::{TrustDomain, UnixMillis};
 use mayfly_proto::v1;
 use mayfly_server::convert;
 use prost::Message as _;
 
+const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
+
 fuzz_target!(|bytes: &[u8]| {
-    if let Ok(wire) = v1::Envelope::decode(bytes) {
-        let _ = convert::envelope(wire);
-    }
-    if let Ok(mut wire) = convert::payload::<v1::MintRequest>(bytes) {
-        let _ = convert::evidence(wire.evidence.take(), None, UnixMillis(1_800_000_000_000));
-        let _ = convert::mint(wire, &PublicKey::new(KeyAlg::Ed25519, &[7; 32]).unwrap());
-    }
-    if let Ok(wire) = convert::payload::<v1::RenewRequest>(bytes) {
-        let _ = convert::renew(&wire, &PublicKey::new(KeyAlg::Ed25519, &[7; 32]).unwrap());
+    if let Ok(wire) = v1::Envelope::decode(bytes)
+        && let Ok(envelope) = convert::envelope(wire)
+    {
+        if let Ok(mut wire) = convert::payload::<v1::MintRequest>(&envelope.payload) {
+            let _ = convert::evidence(wire.evidence.take(), None, NOW);
+            let _ = convert::mint(wire, &envelope.key);
+        }
+        if let Ok(wire) = convert::payload::<v1::RenewRequest>(&envelope.payload) {
+            let _ = convert::renew(&wire, &envelope.key);
+        }
     }
     if let Ok(wire) = v1::Subject::decode(bytes) {
         let _ = convert::subject(&wire, &TrustDomain::parse("acme.internal").unwrap());

@@ -27,6 +27,7 @@ pub(crate) const API: &str = "https://api.acme.internal/";
 static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
 
 /// A job.
+#[derive(Clone)]
 pub(crate) struct Job {
     pub(crate) rpc: WorkloadServiceClient<Channel>,
     pub(crate) key: Arc<WorkloadKey>,

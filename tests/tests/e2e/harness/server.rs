@@ -48,7 +48,7 @@ impl Server {
                 .arg(dir.join("mayfly.toml"))
                 .arg("--issuer-ca")
                 .arg(issuer_ca)
-                .env("MAYFLY_LOG", "trace")
+                .env("MAYFLY_LOG", site.log)
                 .envs(site.environment.iter().cloned())
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
@@ -101,8 +101,16 @@ impl Server {
         Job::new(site, &self.target(None), spec).await
     }
 
-    /// Issues a certificate through the broker's local socket, as a person on its host does.
     fn certify(&self, kind: &str, name: &str) -> Certified {
+        self.try_certify(kind, name).unwrap()
+    }
+
+    /// Issues a certificate through the broker's local socket, as a person on its host does. One that was issued
+    /// before under this name is replaced in its files.
+    ///
+    /// # Errors
+    /// What the program told.
+    pub(crate) fn try_certify(&self, kind: &str, name: &str) -> Result<Certified, String> {
         let out = self.dir.join(format!("{kind}-{name}"));
         let output = Command::new(mayfly())
             .args(["--output", "json", kind, "issue", name, "--config"])
@@ -112,12 +120,14 @@ impl Server {
             .env("XDG_CONFIG_HOME", &self.dir)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
         let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let lease = LeaseId::parse(told["lease"].as_str().unwrap()).unwrap();
         let files = (out.join("cert.pem"), out.join("key.pem"));
         std::fs::copy(out.join("ca.pem"), self.dir.join("ca.pem")).unwrap();
-        Certified { files, lease }
+        Ok(Certified { files, lease })
     }
 
     pub(crate) async fn operator(&self, name: &str) -> Operator {

@@ -168,6 +168,8 @@ pub(crate) struct Site {
     ci: Option<Ci>,
     /// What the real programs get in their environment besides.
     pub(crate) environment: Vec<(&'static str, PathBuf)>,
+    /// How much they log.
+    pub(crate) log: &'static str,
     pub(crate) issuer: Arc<StandInIssuer>,
     pub(crate) clock: SharedClock,
     pub(crate) trust_domain: TrustDomain,
@@ -208,6 +210,7 @@ impl Site {
             store,
             ci: None,
             environment: Vec::new(),
+            log: "trace",
             issuer: Arc::new(StandInIssuer::with_keys(vec![SigningKey::generate(Alg::Es256, "ci-1")])),
             clock: Arc::new(SystemClock),
             trust_domain: TrustDomain::parse("acme.internal").unwrap(),
