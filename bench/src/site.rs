@@ -51,6 +51,8 @@ impl Site {
             )?;
         }
         site.put("policies/bench.cedar", &policies())?;
+        site.put("schema/bench.cedarschema", SCHEMA)?;
+        site.put("policies/requests.cedar", &requests())?;
         site.put("operators/alice.toml", "name = \"alice\"\ngroups = [\"oncall\"]\n")?;
         site.put(
             "acceptors/bench-api.toml",
@@ -191,6 +193,41 @@ ref = \"ref\"
 sha = \"sha\"
 "
     )
+}
+
+/// What the acceptor declares: as many actions as there are groups of policies.
+const SCHEMA: &str = r#"namespace Bench {
+  entity Cluster;
+  action "deploy:bench";
+  action "a0", "a1", "a2", "a3", "a4" in ["deploy:bench"] appliesTo {
+    principal: Mayfly::Workload, resource: Cluster, context: Mayfly::Request
+  };
+}"#;
+
+/// The policies that judge requests: a fifth of them is about each action, and of those one permits and one forbids the
+/// measured team, the others are about other teams.
+fn requests() -> String {
+    let mut text = String::new();
+    for n in 0..POLICIES {
+        let (action, of_action) = (n / IN_SLICE, n % IN_SLICE);
+        let (effect, team, method) = match of_action {
+            0 => ("permit", "bench".to_owned(), "POST"),
+            1 => ("forbid", "bench".to_owned(), "TRACE"),
+            _ => ("permit", format!("team-{n}"), "POST"),
+        };
+        let _ = write!(
+            text,
+            "
+@id(\"request-{n}\")
+{effect} (
+  principal in Mayfly::Owner::\"team:{team}\",
+  action == Bench::Action::\"a{action}\",
+  resource is Bench::Cluster
+) when {{ context.request.method == \"{method}\" && context.request.path like \"/*\" }};
+"
+        );
+    }
+    text
 }
 
 /// The site's policies: those of the measured profiles (one permits, one forbids, the others are about other teams),

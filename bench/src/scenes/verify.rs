@@ -1,10 +1,10 @@
 //! Checks in the acceptor's own process: one thread, no broker in the way. What a known token costs, and what a new
-//! one costs beside the signature that has to be verified.
+//! one costs beside the signature that has to be verified, and a known one with local policies.
 
 use std::time::Duration;
 
-use mayfly_domain::Thumbprint;
-use mayfly_verify::{Request, Verifier};
+use mayfly_domain::{Scopes, Thumbprint};
+use mayfly_verify::{Request, RequestAsk, Verifier};
 use tokio::time::{Instant, timeout};
 
 use super::{PERSONS, Scene};
@@ -38,17 +38,23 @@ pub(super) async fn in_process(plan: &Plan, scene: &Scene, report: &mut Report) 
     let shown: Vec<Shown> = held.map(|h| (h.token().to_owned(), h.holder())).collect();
     let target = scene.broker.target(Some(ACCEPTOR))?;
     let knowing = Verifier::builder(target.clone()).start()?;
+    let deciding = Verifier::builder(target.clone()).with_policies().start()?;
     let forgetful = Verifier::builder(target).remember(REMEMBERED).start()?;
-    for verifier in [&knowing, &forgetful] {
+    for verifier in [&knowing, &deciding, &forgetful] {
         timeout(READY_WITHIN, verifier.ready()).await?;
     }
     let hot = shown.get(..HOT.min(shown.len())).unwrap_or_default();
-    let (mut known, mut new, mut raws) = (Vec::new(), Vec::new(), Vec::new());
+    let action = "Bench::Action::\"a0\"";
+    let ask = RequestAsk::new(action, "Bench::Cluster::\"eu\"", "POST", URL, None, Scopes::default())
+        .map_err(|e| Failed::new(e.to_string()))?;
+    let (mut known, mut judged) = (Vec::new(), Vec::new());
+    let (mut new, mut raws) = (Vec::new(), Vec::new());
     for round in 1..=plan.rounds {
         say(&format!("checks in the acceptor's process: round {round} of {}", plan.rounds));
         raws.push(raw::p256()?.1);
-        new.push(each(&forgetful, &shown, plan.run)?);
-        known.push(each(&knowing, hot, plan.run)?);
+        new.push(each(&forgetful, &shown, plan.run, None)?);
+        known.push(each(&knowing, hot, plan.run, None)?);
+        judged.push(each(&deciding, hot, plan.run, Some(&ask))?);
         // Pings go out meanwhile.
         tokio::task::yield_now().await;
     }
@@ -60,6 +66,8 @@ pub(super) async fn in_process(plan: &Plan, scene: &Scene, report: &mut Report) 
             "us",
         ),
     );
+    let per_s: Vec<f64> = judged.iter().map(|us| 1e6 / us).collect();
+    report.add(Measured::of("check_policy_per_s_core", "1/s", &per_s));
     let ratios: Vec<f64> = raws.iter().zip(&new).map(|(raw, new)| raw / new).collect();
     report.add(
         Measured::of("check_new_ratio_to_raw_verify", "", &ratios).target(Target::AtLeast(0.85)).reference(
@@ -71,14 +79,18 @@ pub(super) async fn in_process(plan: &Plan, scene: &Scene, report: &mut Report) 
     Ok(())
 }
 
-/// Microseconds of one check, over and over for so long; each must accept.
-fn each(verifier: &Verifier, shown: &[Shown], length: Duration) -> Result<f64> {
+/// Microseconds of one check, and of the policies where a request is asked about, over and over for so long; each must
+/// accept.
+fn each(verifier: &Verifier, shown: &[Shown], length: Duration, ask: Option<&RequestAsk>) -> Result<f64> {
     let mut next = shown.iter().cycle();
     let (begin, mut count) = (Instant::now(), 0_u32);
     while begin.elapsed() < length {
         for (token, peer) in next.by_ref().take(BATCH) {
             let request = Request { method: "POST", url: URL, peer: Some(peer), ..Request::default() };
-            let judged = verifier.check_token(token, &request);
+            let judged = verifier.check_token(token, &request).and_then(|judged| match ask {
+                Some(ask) => verifier.check_request(&judged, ask).map(|_| ()),
+                None => Ok(()),
+            });
             judged.map_err(|refusal| Failed::new(format!("a live token was refused: {refusal}")))?;
             count += 1;
         }

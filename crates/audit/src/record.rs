@@ -204,6 +204,9 @@ pub struct Record {
     /// The policies that decided.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicyId>,
+    /// The policies in observe mode that would have refused what was allowed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub observed: Vec<PolicyId>,
     /// The claims that the rule exposes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, String>,
@@ -264,6 +267,7 @@ impl Record {
             key: None,
             rule: None,
             policies: Vec::new(),
+            observed: Vec::new(),
             claims: BTreeMap::new(),
             operator: None,
             subject: None,
@@ -301,6 +305,7 @@ impl Record {
         self.clipped = true;
         self.claims.clear();
         self.policies.truncate(64);
+        self.observed.truncate(64);
         self.leases.truncate(256);
         self.detail = cut(&self.detail, 1024);
         self.request = cut(&self.request, 128);
@@ -377,6 +382,7 @@ mod tests {
         record.claims = (0..1000).map(|n| (n.to_string(), "x".repeat(500))).collect();
         record.ticket = Some("\\".repeat(100_000));
         record.policies = vec![PolicyId::parse(&"p".repeat(64)).unwrap(); 5_000];
+        record.observed = record.policies.clone();
         assert_eq!(line(record)["clipped"], true);
     }
 }

@@ -28,6 +28,7 @@ use crate::handle::{self, Handles};
 use crate::inforce::{KeysInForce, key_ring, nonce_keys};
 use crate::meter::Meter;
 use crate::recent::RecentAcceptors;
+use crate::reuse::Reuse;
 use crate::settings::Settings;
 use crate::staff::AcceptorEntry;
 use crate::standing::Standing;
@@ -100,6 +101,7 @@ pub struct Broker {
     repeats: Unattested,
     acceptors: RecentAcceptors,
     usage: Usage,
+    reuse: Reuse,
     store_watch: Mutex<StoreWatch>,
     bus: Arc<Bus>,
     feed: Arc<Feed>,
@@ -141,6 +143,7 @@ impl Broker {
             repeats: Unattested::default(),
             acceptors: RecentAcceptors::default(),
             usage: Usage::default(),
+            reuse: Reuse::of(&parts.running),
             store_watch: Mutex::default(),
             audit: parts.audit.observed(bus.clone()),
             bus,
@@ -240,6 +243,7 @@ impl Broker {
     /// Replaces trust rules, policies, profiles, operators and acceptors.
     pub fn reload(&self, rules: mayfly_attest::ruleset::RuleSet, running: Running) {
         self.verifier.set_rules(rules);
+        self.reuse.set(running.reuse_ms());
         self.running.store(Arc::new(running));
         self.reload_errors.store(Arc::default());
         self.meter.reloaded(true);
@@ -343,6 +347,10 @@ impl Broker {
     /// every follower that may still decide.
     pub(crate) fn saw_store(&self, at: UnixMillis) -> (StoreTime, bool) {
         self.store_watch.lock().saw(self.leases().store().identity(), at, self.boot().now())
+    }
+
+    pub(crate) fn reuse(&self) -> &Reuse {
+        &self.reuse
     }
 
     pub(crate) fn meter(&self) -> &dyn Meter {

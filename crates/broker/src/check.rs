@@ -8,10 +8,12 @@ use mayfly_domain::{
 };
 use mayfly_lease::{CheckCommand, LeaseRecord, TaskState};
 use mayfly_mint::KeyRing;
+use mayfly_policy::RequestAsk;
 use rustls_pki_types::CertificateDer;
 
 use crate::broker::Broker;
 use crate::call::Call;
+use crate::request::Accepted;
 use crate::staff::Acceptor;
 use crate::watch::sample;
 
@@ -38,19 +40,21 @@ pub struct CheckInput {
     pub method: String,
     /// The request's URL.
     pub url: String,
+    /// What the request wants; none: the credential alone is judged.
+    pub request: Option<RequestAsk>,
 }
 
 /// The judgement.
 #[derive(Debug)]
 pub enum Checked {
     /// It is accepted.
-    Accepted(Box<LeaseRecord>),
+    Accepted(Box<Accepted>),
     /// It is not, and why.
     Refused(Refusal),
 }
 
 impl Broker {
-    /// Judges a credential.
+    /// Judges a credential, and where it is alive what the request wants.
     ///
     /// # Errors
     /// A refusal where there is no judgement: the broker does not serve, or the store can't be read. Then
@@ -62,16 +66,28 @@ impl Broker {
         input: &CheckInput,
     ) -> Result<Checked, Refusal> {
         let timer = self.timer("check");
+        let mut about = self.record(call, mayfly_audit::Kind::Check);
+        about.acceptor = Some(acceptor.name.clone());
+        if let Credential::Lease(id) = &input.credential {
+            about.lease = Some(*id);
+        }
+        let outcome = match self.judge(acceptor, input).await {
+            Ok(record) => self.judge_request(input, record, acceptor, &mut about).await,
+            Err(refusal) => Err(refusal),
+        };
         // Asked last, too: an answer that was slept over may have been overtaken by a revocation.
-        let outcome = self.judge(acceptor, input).await.and_then(|record| {
+        let outcome = outcome.and_then(|accepted| {
             self.feed().fresh()?;
-            Ok(record)
+            Ok(accepted)
         });
         let (refused, result) = match outcome {
-            Ok(record) => {
-                self.bus()
-                    .accepted(|| sample(self.record(call, mayfly_audit::Kind::Check), acceptor, &record));
-                (None, Ok(Checked::Accepted(Box::new(record))))
+            Ok(accepted) => {
+                // What was observed has a record, which is shown.
+                if accepted.observed.is_empty() {
+                    let record = || self.record(call, mayfly_audit::Kind::Check);
+                    self.bus().accepted(|| sample(record(), acceptor, &accepted.record));
+                }
+                (None, Ok(Checked::Accepted(Box::new(accepted))))
             }
             Err(refusal) if is_judgement(refusal.reason) => {
                 (Some(refusal.clone()), Ok(Checked::Refused(refusal)))
@@ -79,12 +95,7 @@ impl Broker {
             Err(refusal) => (Some(refusal.clone()), Err(refusal)),
         };
         if let Some(refusal) = &refused {
-            let mut record = self.record(call, mayfly_audit::Kind::Check);
-            record.acceptor = Some(acceptor.name.clone());
-            if let Credential::Lease(id) = &input.credential {
-                record.lease = Some(*id);
-            }
-            self.deny(record, refusal).await;
+            self.deny(about, refusal).await;
         }
         self.count(timer, refused.as_ref());
         result
@@ -289,5 +300,9 @@ fn is_judgement(reason: Reason) -> bool {
             | Reason::ProofInvalid
             | Reason::ProofReplayed
             | Reason::TooLarge
+            | Reason::TokenScope
+            | Reason::ActionUnknown
+            | Reason::OutsideIntent
+            | Reason::PolicyDenied
     )
 }

@@ -20,6 +20,8 @@ mod meter;
 mod operate;
 mod own;
 mod recent;
+mod request;
+mod reuse;
 mod settings;
 mod staff;
 mod standing;
@@ -50,6 +52,7 @@ pub use operate::{
     ShownAuthority, ShownKey, ShownLease, Status, Withdrawn,
 };
 pub use own::OwnAttestor;
+pub use request::Accepted;
 pub use settings::Settings;
 pub use staff::{Acceptor, AcceptorEntry, ClientCertificate, Operator, StaffIssued, StaffKind, StaffRequest};
 pub use standing::Standing;

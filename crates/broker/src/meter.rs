@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mayfly_domain::Reason;
+use mayfly_domain::{PolicyId, Reason};
 
 use crate::feed::CanaryPlace;
 
@@ -12,6 +12,8 @@ pub trait Meter: Send + Sync {
     fn decision(&self, kind: &'static str, refused: Option<Reason>, took: Duration);
     /// Evidence was presented by another key than its own.
     fn misuse(&self, superseded: bool);
+    /// A policy in observe mode would have refused a request. Its id is of the configuration.
+    fn observed(&self, policy: &PolicyId);
     /// A sweep ended so many leases.
     fn swept(&self, ended: u64);
     /// A reload of the configuration.
@@ -31,6 +33,7 @@ pub struct NoMeter;
 impl Meter for NoMeter {
     fn decision(&self, _: &'static str, _: Option<Reason>, _: Duration) {}
     fn misuse(&self, _: bool) {}
+    fn observed(&self, _: &PolicyId) {}
     fn swept(&self, _: u64) {}
     fn reloaded(&self, _: bool) {}
     fn canary_refused(&self, _: CanaryPlace, _: Duration) {}

@@ -26,6 +26,8 @@ pub struct AcceptorEntry {
     /// Whether it may check workloads' certificates, which have no audience: it learns whose they are and nothing that
     /// their holders have not shown it.
     pub certificates: bool,
+    /// How long it may reuse an answer for the same question, in ms.
+    pub reuse_ms: u32,
 }
 
 /// A client certificate that the transport has verified by the authority that issued it.

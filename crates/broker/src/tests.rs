@@ -15,6 +15,7 @@ mod keys;
 mod mint;
 mod people;
 mod renew;
+mod requests;
 mod revoke;
 mod site;
 mod store;

@@ -76,6 +76,8 @@ pub const FOLLOW_BOUND_MS: u32 = 5_000;
 pub const FOLLOW_BOUND_MAX_MS: u32 = 10_000;
 /// How often a follower pings at least, in milliseconds.
 pub const FOLLOW_PING_MS: u32 = 1_000;
+/// The longest that an acceptor may reuse an answer.
+pub const REUSE_MAX_MS: u32 = 5_000;
 /// Leases that one sweep step ends.
 pub const SWEEP_BATCH: u32 = 200;
 /// Leases on one page of a list.
@@ -115,6 +117,7 @@ pub const TABLE: &[Row] = &[
     Row { what: "mints a minute of an owner", default: "3000", max: "configured" },
     Row { what: "staleness bound of a follower", default: "5s", max: "10s" },
     Row { what: "ping of a follower", default: "1s", max: "1s" },
+    Row { what: "reuse of a check's answer", default: "0s", max: "5s" },
     Row { what: "token binding", default: "dpop", max: "`bearer` needs a reason" },
 ];
 
@@ -145,6 +148,7 @@ mod tests {
         let bound = row("staleness bound");
         assert_eq!((bound.default, bound.max), (&*secs(FOLLOW_BOUND_MS), &*secs(FOLLOW_BOUND_MAX_MS)));
         assert_eq!(row("ping").default, secs(FOLLOW_PING_MS));
+        assert_eq!(row("reuse").max, secs(REUSE_MAX_MS));
         assert_eq!(row("clock skew").default, format!("{}s", SKEW_MS / 1000));
         assert_eq!(row("clock skew").max, format!("{}s", SKEW_MAX_MS / 1000));
         assert_eq!(row("live leases of a w").default, LIVE_LEASES_WORKLOAD.to_string());

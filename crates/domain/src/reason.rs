@@ -155,8 +155,11 @@ reasons! {
     ProofInvalid "PROOF_INVALID" Unauthenticated Caller false 3 "the DPoP proof is not one of this key for this token, method and URL, made now" "make a new proof for each request";
     ProofReplayed "PROOF_REPLAYED" Unauthenticated Caller false 3 "the DPoP proof was used before" "make a new proof for each request";
     ProofNonce "PROOF_NONCE" Unauthenticated Caller true 3 "the DPoP proof carries no nonce of the service, or a stale one" "make a new proof with the nonce of the answer's `DPoP-Nonce` header (RFC 9449 section 9)";
-    TokenScope "TOKEN_SCOPE" PermissionDenied Caller false 3 "the token does not grant what the request needs" "ask for a token with the scope that the service names";
+    TokenScope "INSUFFICIENT_SCOPE" PermissionDenied Rules false 3 "the credential was not granted a scope that the request needs" "mint a credential with the scope that the service names, where its profile grants it";
     AcceptorNotFresh "ACCEPTOR_NOT_FRESH" Unavailable Broker true 7 "the service has not heard from a broker within its bound, and accepts nothing until it has" "try again; an operator can look at the service's way to its brokers";
+    ActionUnknown "ACTION_UNKNOWN" PermissionDenied Rules false 3 "no acceptor's schema declares this action on this kind of resource" "name an action that a file in `schema/` declares, and a resource that it applies to";
+    OutsideIntent "OUTSIDE_INTENT" PermissionDenied Rules false 3 "the request is outside of the task's intent" "use a credential whose intent is an action group that contains the action";
+    NeedsBroker "NEEDS_BROKER" PermissionDenied Rules false 3 "policies look at what the credential does not carry" "ask a broker: Check with a context";
     SignerWithdrawn "SIGNER_WITHDRAWN" Unauthenticated Rules false 5 "the key or CA that signed the credential was withdrawn" "mint again with first evidence";
     SignerUnavailable "SIGNER_UNAVAILABLE" Unavailable Broker true 7 "the module that holds the signing key can't be used" "try again; an operator can look at the PKCS #11 module";
     KeyInUse "KEY_IN_USE" FailedPrecondition Rules false 3 "what the key or CA signed may still be in use" "wait for the time that the answer gives, or say --force: what it signed is refused then";

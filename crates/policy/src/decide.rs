@@ -148,7 +148,9 @@ impl Engine {
     }
 
     pub(crate) fn decide(&self, who: &Who<'_>, ask: &Ask<'_>) -> Decision<Granted> {
-        self.decide_by(who, ask, |prepared| prepared.slice(ask.action).for_workload(&self.rules, who))
+        self.decide_by(who, ask, |prepared| {
+            prepared.slice(ask.action).for_workload(&self.rules, who.holder())
+        })
     }
 
     /// Decides by the policies that `choose` gives for a profile: its slice for this workload, or in a test the full

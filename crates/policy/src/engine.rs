@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use cedar_policy::{Authorizer, Decision as Cedar, Entities, EntityUid, Request};
+use cedar_policy::{Authorizer, Decision as Cedar, Entities, EntityUid, PolicySet, Request};
 use mayfly_domain::{GroupName, OperatorName, PolicyId, ProfileName, TrustDomain, Ttl};
 
 use crate::authorized::OperatorAction;
@@ -15,8 +15,10 @@ use crate::decision::PolicyFailure;
 use crate::facts::WorkloadAction;
 use crate::follow::FOLLOW;
 use crate::profile::Profile;
-use crate::rules::{self, Place, PolicyError, Rule};
+use crate::request::{RequestEngine, schema};
+use crate::rules::{self, Rule};
 use crate::slice::{Slice, Slicer};
+use crate::source::{Place, PolicyError, general};
 use crate::words::{self, Words, WordsError};
 
 /// Decides by policy.
@@ -34,6 +36,7 @@ pub struct Engine {
     operator_slices: HashMap<(OperatorAction, String), Arc<Slice>>,
     pub(crate) follow: Arc<Slice>,
     no_slice: Arc<Slice>,
+    requests: Arc<RequestEngine>,
     authorizer: Authorizer,
 }
 
@@ -68,18 +71,22 @@ pub(crate) struct Verdict {
 }
 
 impl Engine {
-    /// Compiles a configuration: policy files (name and text), profiles, operators with their groups.
+    /// Compiles a configuration: acceptors' schemas and policies (files by name and text), profiles, operators with their
+    /// groups.
     ///
     /// # Errors
-    /// Every mistake in the policies, in the order of the files' names.
+    /// Every mistake in the schemas; where they are good, every one in the policies, in the order of the files' names.
     pub fn load(
         trust_domain: TrustDomain,
+        schemas: &[(String, String)],
         policies: &[(String, String)],
         profiles: Vec<Profile>,
         operators: BTreeMap<OperatorName, Vec<GroupName>>,
     ) -> Result<Self, Vec<PolicyError>> {
-        let words = Words::load().map_err(|e| vec![general(e)])?;
+        let merged = schema::merge(schemas)?;
+        let words = Words::of(merged.schema.clone()).map_err(|e| vec![general(e)])?;
         let rules = rules::load(&words, policies)?;
+        let requests = Arc::new(RequestEngine::of(merged, &rules)?);
         let mut slicer = Slicer::new(&words, &rules);
         let mut prepared = BTreeMap::new();
         let mut errors = Vec::new();
@@ -97,7 +104,7 @@ impl Engine {
         let decoy = decoy(&words, &mut slicer).map_err(|e| vec![e])?;
         let operator_slices = operator_slices(&words, &mut slicer).map_err(|e| vec![e])?;
         let follow =
-            slicer.of_type(&words.action(FOLLOW), &words.trust_domain).map_err(|e| vec![general(e)])?;
+            slicer.of_type(&words.action(FOLLOW), &[], &words.trust_domain).map_err(|e| vec![general(e)])?;
         if !errors.is_empty() {
             return Err(errors);
         }
@@ -113,6 +120,7 @@ impl Engine {
             operator_slices,
             follow,
             no_slice: Arc::default(),
+            requests,
             authorizer: Authorizer::new(),
         })
     }
@@ -156,36 +164,42 @@ impl Engine {
     }
 
     /// Asks Cedar; an evaluation error denies.
-    pub(crate) fn ask(
-        &self,
-        slice: &cedar_policy::PolicySet,
-        request: &Request,
-        entities: &Entities,
-    ) -> Verdict {
-        let response = self.authorizer.is_authorized(request, slice, entities);
-        // Every policy of a slice has the id of its rule.
-        let ours = |id: &cedar_policy::PolicyId| PolicyId::parse(id.as_ref()).ok();
-        let mut decided_by: Vec<PolicyId> = response.diagnostics().reason().filter_map(ours).collect();
-        decided_by.sort();
-        let mut failed: Vec<PolicyFailure> = response
-            .diagnostics()
-            .errors()
-            .filter_map(|cedar_policy::AuthorizationError::PolicyEvaluationError(e)| {
-                Some(PolicyFailure { policy: ours(e.policy_id())?, message: e.inner().to_string() })
-            })
-            .collect();
-        failed.sort_by(|a, b| a.policy.cmp(&b.policy));
-        let allowed = response.decision() == Cedar::Allow && response.diagnostics().errors().next().is_none();
-        if !allowed && response.decision() == Cedar::Allow {
-            // The permits did not decide: the failure did.
-            decided_by.clear();
-        }
-        Verdict { allowed, decided_by, failed }
+    pub(crate) fn ask(&self, slice: &PolicySet, request: &Request, entities: &Entities) -> Verdict {
+        authorize(&self.authorizer, slice, request, entities)
+    }
+
+    /// What judges requests.
+    pub fn requests(&self) -> &Arc<RequestEngine> {
+        &self.requests
     }
 }
 
-fn general(message: impl ToString) -> PolicyError {
-    PolicyError { file: String::new(), line: 0, column: 0, message: message.to_string(), help: None }
+/// Asks Cedar; an evaluation error denies.
+pub(crate) fn authorize(
+    authorizer: &Authorizer,
+    slice: &PolicySet,
+    request: &Request,
+    entities: &Entities,
+) -> Verdict {
+    let response = authorizer.is_authorized(request, slice, entities);
+    // Every policy of a slice has the id of its rule.
+    let ours = |id: &cedar_policy::PolicyId| PolicyId::parse(id.as_ref()).ok();
+    let mut decided_by: Vec<PolicyId> = response.diagnostics().reason().filter_map(ours).collect();
+    decided_by.sort();
+    let mut failed: Vec<PolicyFailure> = response
+        .diagnostics()
+        .errors()
+        .filter_map(|cedar_policy::AuthorizationError::PolicyEvaluationError(e)| {
+            Some(PolicyFailure { policy: ours(e.policy_id())?, message: e.inner().to_string() })
+        })
+        .collect();
+    failed.sort_by(|a, b| a.policy.cmp(&b.policy));
+    let allowed = response.decision() == Cedar::Allow && response.diagnostics().errors().next().is_none();
+    if !allowed && response.decision() == Cedar::Allow {
+        // The permits did not decide: the failure did.
+        decided_by.clear();
+    }
+    Verdict { allowed, decided_by, failed }
 }
 
 fn prepare(words: &Words, slicer: &mut Slicer<'_>, profile: Arc<Profile>) -> Result<Prepared, PolicyError> {
@@ -225,7 +239,7 @@ fn operator_slices(
         let uid = words.action(action.as_str());
         let listed = words.schema.resources_for_action(&uid);
         for kind in listed.into_iter().flatten() {
-            slices.insert((action, kind.to_string()), slicer.of_type(&uid, kind).map_err(general)?);
+            slices.insert((action, kind.to_string()), slicer.of_type(&uid, &[], kind).map_err(general)?);
         }
     }
     Ok(slices)

@@ -13,10 +13,14 @@ use crate::decision::{Decision, Granted};
 use crate::engine::{Engine, Verdict};
 use crate::facts::{Ask, Who, WorkloadAction, WorkloadFacts};
 use crate::profile::X509Profile;
-use crate::rules::{Place, Rule, nearest};
+use crate::rules::{Rule, nearest};
+use crate::source::Place;
 
+mod request;
 #[cfg(test)]
 mod tests;
+
+pub use request::RequestExplanation;
 
 /// The most permits that an explanation shows.
 const NEAREST_MAX: usize = 5;
@@ -95,12 +99,7 @@ impl Engine {
         let ask = Ask::claimed(action, claimed);
         let who = Who::from(facts);
         let decision = self.decide(&who, &ask);
-        let deciding = decision
-            .decided_by
-            .iter()
-            .filter_map(|id| self.rule(id))
-            .map(|r| Deciding { policy: r.id.clone(), place: r.place.clone(), advice: r.advice.clone() })
-            .collect();
+        let deciding = self.deciding(&decision.decided_by);
         let Some(prepared) = self.profiles.get(ask.profile) else {
             let names = self.profiles.keys().map(|n| n.as_str());
             let meant = nearest(ask.profile.as_str(), names).map(str::to_owned);
@@ -124,6 +123,12 @@ impl Engine {
         let nameless = templates.filter(|t| t.name(&facts.workload, &facts.tags).is_none());
         let nameless = nameless.map(ToString::to_string).collect();
         Explanation { decision, deciding, nearest: missed, meant: None, nameless }
+    }
+
+    fn deciding(&self, ids: &[PolicyId]) -> Vec<Deciding> {
+        let shown =
+            |r: &Rule| Deciding { policy: r.id.clone(), place: r.place.clone(), advice: r.advice.clone() };
+        ids.iter().filter_map(|id| self.rule(id)).map(shown).collect()
     }
 
     fn missed(&self, rule: &Rule, request: &Request, entities: &Entities) -> Option<Missed> {
@@ -247,12 +252,7 @@ impl std::fmt::Display for Explanation {
             }
             Err(refusal) => writeln!(f, "denied: {}\n  {}", refusal.reason, refusal.detail)?,
         }
-        for decided in &self.deciding {
-            writeln!(f, "  decided by  {} ({})", decided.policy, decided.place)?;
-            if let Some(advice) = &decided.advice {
-                writeln!(f, "    advice    {advice}")?;
-            }
-        }
+        self.deciding.iter().try_for_each(|decided| write!(f, "{decided}"))?;
         if let Some(meant) = &self.meant {
             writeln!(f, "  did you mean the profile `{meant}`?")?;
         }
@@ -262,18 +262,26 @@ impl std::fmt::Display for Explanation {
                 "  no name from  {template}  (a value is missing, or is not one label or one address)"
             )?;
         }
-        for missed in &self.nearest {
-            writeln!(f, "  nearest permit  {} ({})", missed.policy, missed.place)?;
-            let answer = match (&missed.failed, missed.clause) {
-                (Some(why), _) => format!("failed: {why}"),
-                (None, Clause::Unless) => "true".to_owned(),
-                (None, _) => "false".to_owned(),
-            };
-            writeln!(f, "    {}  {}  was {answer}", missed.clause.as_str(), missed.condition)?;
-            if let Some(advice) = &missed.advice {
-                writeln!(f, "    advice  {advice}")?;
-            }
-        }
-        Ok(())
+        self.nearest.iter().try_for_each(|missed| write!(f, "{missed}"))
+    }
+}
+
+impl std::fmt::Display for Deciding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "  decided by  {} ({})", self.policy, self.place)?;
+        self.advice.iter().try_for_each(|advice| writeln!(f, "    advice    {advice}"))
+    }
+}
+
+impl std::fmt::Display for Missed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "  nearest permit  {} ({})", self.policy, self.place)?;
+        let answer = match (&self.failed, self.clause) {
+            (Some(why), _) => format!("failed: {why}"),
+            (None, Clause::Unless) => "true".to_owned(),
+            (None, _) => "false".to_owned(),
+        };
+        writeln!(f, "    {}  {}  was {answer}", self.clause.as_str(), self.condition)?;
+        self.advice.iter().try_for_each(|advice| writeln!(f, "    advice  {advice}"))
     }
 }

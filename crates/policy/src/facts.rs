@@ -10,6 +10,7 @@ use mayfly_domain::{
 };
 
 use crate::authorized::Claimed;
+use crate::slice::Holder;
 
 /// What a policy may ask of a workload: by hand for `mayfly policy explain` and policy tests, or from an
 /// attestation to explain its refusal.
@@ -123,6 +124,10 @@ pub(crate) struct Proven<'a> {
 }
 
 impl<'a> Who<'a> {
+    pub(crate) fn holder(&self) -> Holder<'a> {
+        Holder { workload: self.workload, owners: self.owners }
+    }
+
     /// `key` is the thumbprint of `facts` as text, which the caller keeps.
     pub(crate) fn attested(facts: &'a AttestedFacts, key: &'a str) -> Self {
         Self {

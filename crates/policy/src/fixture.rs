@@ -87,7 +87,12 @@ pub(crate) fn load(policies: &[&str], profiles: Vec<Profile>) -> Result<Engine, 
         (OperatorName::parse("dana").unwrap(), vec![GroupName::parse("oncall").unwrap()]),
         (OperatorName::parse("kim").unwrap(), vec![GroupName::parse("audit").unwrap()]),
     ]);
-    Engine::load("acme.internal".parse().unwrap(), &files, profiles, operators)
+    Engine::load("acme.internal".parse().unwrap(), &[], &files, profiles, operators)
+}
+
+/// The words of Mayfly's own schema.
+pub(crate) fn words() -> crate::words::Words {
+    crate::words::Words::of(crate::request::schema::merge(&[]).unwrap().schema).unwrap()
 }
 
 /// The example's profile with the given policies.
@@ -170,4 +175,95 @@ pub(crate) fn operator(name: &str) -> OperatorPrincipal {
         key: "key".into(),
         at: UnixMillis(1_767_225_600_000),
     }
+}
+
+/// What an acceptor of the payments team declares.
+pub(crate) const PAYMENTS_SCHEMA: &str = r#"
+namespace Payments {
+  entity Order, Report;
+  entity Desk enum ["eu", "us"];
+
+  action "view:orders";
+  action "manage:orders";
+
+  action "GET /orders" in ["view:orders", "manage:orders"] appliesTo {
+    principal: Mayfly::Workload, resource: [Order, Desk], context: Mayfly::Request
+  };
+  action "POST /orders" in ["manage:orders"] appliesTo {
+    principal: Mayfly::Workload, resource: Order, context: Mayfly::Request
+  };
+}
+"#;
+
+/// Lets the payments team's workloads do what their intents contain.
+pub(crate) const PAYMENTS_REQUESTS: &str = r#"
+@id("orders-of-payments")
+permit (
+  principal in Mayfly::Owner::"team:payments",
+  action in [Payments::Action::"view:orders", Payments::Action::"manage:orders"],
+  resource
+);
+"#;
+
+/// An engine of the example with policies for requests.
+pub(crate) fn request_engine(policies: &[&str]) -> Result<Engine, Vec<PolicyError>> {
+    let all: Vec<&str> = [PAYMENTS, PAYMENTS_REQUESTS].iter().chain(policies).copied().collect();
+    let files: Vec<(String, String)> =
+        all.iter().enumerate().map(|(n, text)| (format!("{n}.cedar"), (*text).to_owned())).collect();
+    let schema = [("payments.cedarschema".to_owned(), PAYMENTS_SCHEMA.to_owned())];
+    let operators = BTreeMap::new();
+    let profile = profile("payments-deploy", |raw| raw.intents.push("view:orders".into()));
+    Engine::load("acme.internal".parse().unwrap(), &schema, &files, vec![profile], operators)
+}
+
+/// What a credential of the payments team shows, to be changed.
+#[derive(Debug, Clone)]
+pub(crate) struct Shown {
+    pub(crate) workload: SpiffeId,
+    pub(crate) owners: Owners,
+    pub(crate) task: mayfly_domain::TaskId,
+    pub(crate) profile: Option<ProfileName>,
+    pub(crate) intent: mayfly_domain::Intent,
+    pub(crate) scopes: Scopes,
+    pub(crate) binding: Option<mayfly_domain::Binding>,
+    pub(crate) at: UnixMillis,
+}
+
+impl Shown {
+    pub(crate) fn of(intent: &str) -> Self {
+        let job = job();
+        Self {
+            workload: job.workload,
+            owners: job.owners,
+            task: "gh-1-1".parse().unwrap(),
+            profile: Some(ProfileName::parse("payments-deploy").unwrap()),
+            intent: intent.parse().unwrap(),
+            scopes: scopes(&["orders:read", "orders:write"]),
+            binding: Some(mayfly_domain::Binding::Dpop),
+            at: job.at,
+        }
+    }
+
+    pub(crate) fn facts(&self) -> RequestFacts<'_> {
+        RequestFacts {
+            workload: &self.workload,
+            owners: &self.owners,
+            lease: mayfly_domain::LeaseId::from_bytes([7; 16]),
+            task: &self.task,
+            profile: self.profile.as_ref(),
+            intent: &self.intent,
+            scopes: &self.scopes,
+            key: None,
+            binding: self.binding,
+            at: self.at,
+        }
+    }
+}
+
+/// A request for an action of the payments API.
+pub(crate) fn wants(action: &str, resource: &str) -> RequestAsk {
+    let action = format!("Payments::Action::\"{action}\"");
+    let source = Some("10.1.2.3".parse().unwrap());
+    let url = "https://orders.acme.internal/orders/42?x=1";
+    RequestAsk::new(&action, &format!("Payments::{resource}"), "GET", url, source, Scopes::default()).unwrap()
 }

@@ -78,8 +78,8 @@ mod tests {
 
     fn engine(policies: &str) -> Engine {
         let domain = TrustDomain::parse("acme.internal").unwrap();
-        Engine::load(domain, &[("acceptors.cedar".into(), policies.into())], Vec::new(), BTreeMap::new())
-            .unwrap()
+        let policies = [("acceptors.cedar".into(), policies.into())];
+        Engine::load(domain, &[], &policies, Vec::new(), BTreeMap::new()).unwrap()
     }
 
     fn acceptor(name: &str, owner: &str) -> AcceptorPrincipal {
@@ -129,6 +129,6 @@ mod tests {
                  principal is Mayfly::Acceptor, action == Mayfly::Action::"follow", resource
                );"#,
         );
-        assert_eq!(engine.lint(), []);
+        assert_eq!(engine.lint(UnixMillis(0)), []);
     }
 }

@@ -4,17 +4,24 @@
 
 use std::collections::BTreeSet;
 
-use cedar_policy::{EntityUid, Policy, PrincipalConstraint};
-use mayfly_domain::Binding;
+use cedar_policy::{EntityUid, Policy, PrincipalConstraint, RequestEnv};
+use mayfly_domain::{Binding, UnixMillis};
 use serde_json::Value as Json;
 
 use crate::authorized::OperatorAction;
 use crate::engine::Engine;
 use crate::facts::WorkloadAction;
-use crate::rules::{Place, Rule, nearest};
+use crate::rules::{Rule, nearest};
+use crate::source::Place;
 
 #[cfg(test)]
 mod tests;
+
+/// So near is the end of observing that a person should know.
+const OBSERVE_NEAR_DAYS: u64 = 14;
+/// So long is too long to observe.
+const OBSERVE_LONG_DAYS: u64 = 180;
+const DAY_MS: u64 = 86_400_000;
 
 /// A kind of warning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -30,6 +37,10 @@ pub enum Lint {
     ProfileUnreachable,
     /// A profile whose tokens are bound to no key.
     BearerProfile,
+    /// A policy in observe mode whose date is near, past, or far away.
+    ObserveUntil,
+    /// An action of an acceptor's schema that no check can ever be permitted.
+    ActionUnreachable,
 }
 
 impl Lint {
@@ -41,6 +52,8 @@ impl Lint {
             Self::UnknownName => "unknown-name",
             Self::ProfileUnreachable => "profile-unreachable",
             Self::BearerProfile => "bearer-profile",
+            Self::ObserveUntil => "observe-until",
+            Self::ActionUnreachable => "action-unreachable",
         }
     }
 }
@@ -59,8 +72,8 @@ pub struct Warning {
 }
 
 impl Engine {
-    /// Every warning, policies first, each in the order of the files.
-    pub fn lint(&self) -> Vec<Warning> {
+    /// Every warning as of `now`, policies first, each in the order of the files.
+    pub fn lint(&self, now: UnixMillis) -> Vec<Warning> {
         let applying = self.applying();
         let mut warnings = Vec::new();
         for (n, rule) in self.rules.iter().enumerate() {
@@ -70,14 +83,17 @@ impl Engine {
                     format!("`{}` can never apply: no request satisfies its scope and conditions", rule.id);
                 warnings.push(of_rule(rule, Lint::NeverApplies, message, None));
             } else if !applying.contains(&n) {
-                let message = format!("`{}` can never apply: no profile is in its scope", rule.id);
+                let message =
+                    format!("`{}` can never apply: no profile and no action is in its scope", rule.id);
                 warnings.push(of_rule(rule, Lint::NeverApplies, message, None));
             }
-            if self.is_about_workloads(rule) {
+            if self.is_about_mints(rule) {
                 warnings.extend(nothing_proven(rule));
             }
+            warnings.extend(observe_until(rule, now));
         }
         warnings.extend(self.profiles.values().flat_map(|p| self.of_profile(p)));
+        warnings.extend(self.of_actions());
         warnings
     }
 
@@ -95,12 +111,42 @@ impl Engine {
                 all.extend(self.operator_slice(action, &any).rules.iter().copied());
             }
         }
+        all.extend(self.requests().applying().into_iter().filter_map(|id| self.by_id.get(id).copied()));
         all
     }
 
-    fn is_about_workloads(&self, rule: &Rule) -> bool {
+    fn is_about_mints(&self, rule: &Rule) -> bool {
         let mut envs = rule.policy.get_valid_request_envs(&self.words.schema);
-        rule.is_permit() && envs.any(|e| *e.principal() == self.words.workload)
+        let is_ours = |e: &RequestEnv| *e.action().type_name() == self.words.action;
+        rule.is_permit() && envs.any(|e| *e.principal() == self.words.workload && is_ours(&e))
+    }
+
+    /// The actions that nobody can ever be permitted.
+    fn of_actions(&self) -> Vec<Warning> {
+        let intents: BTreeSet<&str> =
+            self.profiles().flat_map(|p| &p.intents).map(|intent| intent.as_str()).collect();
+        let mut warnings = Vec::new();
+        for (action, groups, permitted) in self.requests().reachable() {
+            let (why, help) = if groups.iter().all(|group| !intents.contains(group.as_str())) {
+                (
+                    "no profile has an intent that contains it",
+                    "put it into an action group that is some profile's intent",
+                )
+            } else if !permitted {
+                ("no policy can permit it", "write a `permit` for it or for a group that it is in")
+            } else {
+                continue;
+            };
+            let message = format!("no check of `{action}` is ever accepted: {why}");
+            warnings.push(Warning {
+                lint: Lint::ActionUnreachable,
+                place: None,
+                message,
+                help: Some(help.to_owned()),
+            });
+        }
+        warnings.sort_by(|a, b| a.message.cmp(&b.message));
+        warnings
     }
 
     fn of_profile(&self, prepared: &crate::engine::Prepared) -> Vec<Warning> {
@@ -169,6 +215,26 @@ impl Engine {
             help,
         ))
     }
+}
+
+/// Warns of an end of observing that somebody should look at.
+fn observe_until(rule: &Rule, now: UnixMillis) -> Option<Warning> {
+    let until = rule.observed_until?;
+    let days = until.0.saturating_sub(now.0) / DAY_MS;
+    let id = &rule.id;
+    let (message, help) = if until <= now {
+        (format!("`{id}` is enforced: the date of its `@until` has come"), "remove `@mode` and `@until`")
+    } else if days <= OBSERVE_NEAR_DAYS {
+        (format!("`{id}` is observed and will be enforced in {} days", days + 1), "see what it would refuse")
+    } else if days > OBSERVE_LONG_DAYS {
+        (
+            format!("`{id}` is observed for {days} more days"),
+            "choose a nearer date: until then it refuses nothing",
+        )
+    } else {
+        return None;
+    };
+    Some(of_rule(rule, Lint::ObserveUntil, message, Some(help.to_owned())))
 }
 
 fn of_rule(rule: &Rule, lint: Lint, message: String, help: Option<String>) -> Warning {

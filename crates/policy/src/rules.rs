@@ -3,55 +3,21 @@
 //! This module must never decide anything, nor read a file.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use cedar_policy::{Effect, Policy, PolicySet, ValidationMode, ValidationWarning, Validator};
-use mayfly_domain::{Owner, PolicyId, SpiffeId, Ttl, text};
-use miette::Diagnostic;
+use mayfly_domain::{Owner, PolicyId, SpiffeId, Ttl, UnixMillis, text};
 
+use crate::source::{Place, PolicyError, Source, without_comments};
 use crate::words::Words;
 
 #[cfg(test)]
 mod tests;
 
 /// The annotations that a policy may carry.
-const ANNOTATIONS: [&str; 4] = ["id", "max_ttl", "advice", "public"];
-
-/// A mistake in the policies.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}:{column}: {message}")]
-pub struct PolicyError {
-    /// The file's name, as it was given.
-    pub file: String,
-    /// The line, from 1.
-    pub line: u32,
-    /// The column in characters, from 1.
-    pub column: u32,
-    /// What is wrong; lower case, no full stop.
-    pub message: String,
-    /// What would be right.
-    pub help: Option<String>,
-}
-
-/// Where a policy is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// The file's name.
-    pub file: Arc<str>,
-    /// The line, from 1.
-    pub line: u32,
-    /// The column in characters, from 1.
-    pub column: u32,
-}
-
-impl std::fmt::Display for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
-    }
-}
+const ANNOTATIONS: [&str; 6] = ["id", "max_ttl", "advice", "public", "mode", "until"];
 
 /// A policy, valid.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rule {
     pub(crate) id: PolicyId,
     /// Its Cedar id is `id`.
@@ -61,6 +27,8 @@ pub(crate) struct Rule {
     pub(crate) advice: Option<String>,
     /// Whether the workload may see the advice.
     pub(crate) public: bool,
+    /// Until when it is only observed: what it would refuse is recorded and let pass. None: it is enforced.
+    pub(crate) observed_until: Option<UnixMillis>,
     /// Whether Cedar found that no request can ever satisfy it.
     pub(crate) impossible: bool,
 }
@@ -71,46 +39,10 @@ impl Rule {
     }
 }
 
-/// One file while it is read.
-struct Source<'a> {
-    name: Arc<str>,
-    text: &'a str,
-}
-
-impl Source<'_> {
-    fn place(&self, offset: usize) -> Place {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        let line = before.matches('\n').count();
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count();
-        let from_one = |n: usize| u32::try_from(n).unwrap_or(u32::MAX).saturating_add(1);
-        Place { file: self.name.clone(), line: from_one(line), column: from_one(column) }
-    }
-
-    fn error(&self, offset: usize, message: impl Into<String>, help: Option<String>) -> PolicyError {
-        error_at(&self.place(offset), message, help)
-    }
-
-    fn diagnosed(&self, error: &dyn Diagnostic, fallback: usize) -> PolicyError {
-        let offset = error.labels().and_then(|mut l| l.next()).map_or(fallback, |l| l.offset());
-        self.error(offset, error.to_string(), error.help().map(|h| h.to_string()))
-    }
-}
-
-fn error_at(place: &Place, message: impl Into<String>, help: Option<String>) -> PolicyError {
-    PolicyError {
-        file: place.file.to_string(),
-        line: place.line,
-        column: place.column,
-        message: message.into(),
-        help,
-    }
-}
-
 /// Parses and validates every file.
 pub(crate) fn load(words: &Words, files: &[(String, String)]) -> Result<Vec<Rule>, Vec<PolicyError>> {
     let mut errors = Vec::new();
-    let sources: Vec<Source<'_>> =
-        files.iter().map(|(name, text)| Source { name: name.as_str().into(), text }).collect();
+    let sources = Source::all(files);
     let mut drafts = Vec::new();
     for source in &sources {
         drafts.extend(read(source, &mut errors));
@@ -123,7 +55,7 @@ pub(crate) fn load(words: &Words, files: &[(String, String)]) -> Result<Vec<Rule
         let mut cedar_id = id.as_ref().map_or_else(|| place.to_string(), ToString::to_string);
         if let Some(first) = places.get(&cedar_id) {
             let help = format!("the other one is at {first}");
-            errors.push(error_at(&place, format!("`@id(\"{cedar_id}\")` is used twice"), Some(help)));
+            errors.push(place.error(format!("`@id(\"{cedar_id}\")` is used twice"), Some(help)));
             cedar_id = place.to_string();
         }
         places.insert(cedar_id.clone(), place.clone());
@@ -147,10 +79,8 @@ struct Draft<'a> {
 }
 
 fn read<'a>(source: &'a Source<'a>, errors: &mut Vec<PolicyError>) -> Vec<Draft<'a>> {
-    let deceptive = |c: char| text::is_deceptive(c) && !matches!(c, '\n' | '\r' | '\t');
-    if let Some((at, c)) = source.text.char_indices().find(|(_, c)| deceptive(*c)) {
-        let what = format!("control, invisible or bidirectional character U+{:04X}", c as u32);
-        errors.push(source.error(at, what, None));
+    if let Some(error) = source.deceptive() {
+        errors.push(error);
         return Vec::new();
     }
     let set = match source.text.parse::<PolicySet>() {
@@ -194,31 +124,13 @@ fn number(id: &cedar_policy::PolicyId) -> usize {
     text.trim_start_matches("policy").parse().unwrap_or(usize::MAX)
 }
 
-/// `text` with every comment blanked, octet by octet.
-fn without_comments(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let (mut quoted, mut escaped, mut comment) = (false, false, false);
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        comment = (comment && c != '\n') || (!quoted && c == '/' && chars.peek() == Some(&'/'));
-        if comment {
-            out.extend(std::iter::repeat_n(' ', c.len_utf8()));
-            continue;
-        }
-        quoted ^= c == '"' && !escaped;
-        escaped = quoted && c == '\\' && !escaped;
-        out.push(c);
-    }
-    out
-}
-
 fn id(policy: &Policy, place: &Place, errors: &mut Vec<PolicyError>) -> Option<PolicyId> {
     let Some(id) = policy.annotation("id") else {
         let help = "write `@id(\"a-name-for-it\")` before it".to_owned();
-        errors.push(error_at(place, "the policy has no `@id`", Some(help)));
+        errors.push(place.error("the policy has no `@id`", Some(help)));
         return None;
     };
-    PolicyId::parse(id).map_err(|e| errors.push(error_at(place, e.to_string(), None))).ok()
+    PolicyId::parse(id).map_err(|e| errors.push(place.error(e.to_string(), None))).ok()
 }
 
 fn annotated(
@@ -227,7 +139,7 @@ fn annotated(
     place: Place,
     errors: &mut Vec<PolicyError>,
 ) -> Option<Rule> {
-    let mut bad = |message: String, help: Option<String>| errors.push(error_at(&place, message, help));
+    let mut bad = |message: String, help: Option<String>| errors.push(place.error(message, help));
     for (name, _) in policy.annotations() {
         if !ANNOTATIONS.contains(&name) {
             let help = nearest(name, ANNOTATIONS).map(|n| format!("did you mean `@{n}`?"));
@@ -252,7 +164,43 @@ fn annotated(
             Some("write the `@advice` that the workload may see".into()),
         );
     }
-    Some(Rule { id: id?, policy, place, max_ttl, advice, public, impossible: false })
+    let observed_until = observed_until(&policy, &mut bad);
+    Some(Rule { id: id?, policy, place, max_ttl, advice, public, observed_until, impossible: false })
+}
+
+/// Reads `@mode("observe")` and `@until`: what is observed has an end, so that nothing is only observed for ever.
+fn observed_until(policy: &Policy, bad: &mut impl FnMut(String, Option<String>)) -> Option<UnixMillis> {
+    let (mode, until) = (policy.annotation("mode"), policy.annotation("until"));
+    let example = || Some("write `@mode(\"observe\") @until(\"2027-01-31\")`".to_owned());
+    match mode {
+        None if until.is_some() => bad("`@until` without `@mode` ends nothing".into(), example()),
+        None => {}
+        Some("observe") if policy.effect() == Effect::Permit => bad(
+            "`@mode(\"observe\")` on a `permit`: it would take access away until its date, and then give it while \
+             nobody looks"
+                .into(),
+            Some("leave the `permit` out until it shall count, or observe a `forbid`".into()),
+        ),
+        Some("observe") if until.is_none() => {
+            bad("`@mode(\"observe\")` without an end".into(), example());
+        }
+        Some("observe") => {}
+        Some(other) => bad(format!("unknown mode `{}`", text::shown(other)), example()),
+    }
+    let date = until.filter(|_| mode == Some("observe"))?;
+    let parsed = day(date);
+    if parsed.is_none() {
+        bad(format!("`@until`: `{}` is not a date", text::shown(date)), example());
+    }
+    parsed
+}
+
+/// The beginning of a day, UTC, written `2027-01-31`.
+fn day(text: &str) -> Option<UnixMillis> {
+    let date = chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
+    // Only one form of each date.
+    let ms = date.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis();
+    u64::try_from(ms).ok().filter(|_| date.format("%Y-%m-%d").to_string() == text).map(UnixMillis)
 }
 
 fn validate(words: &Words, rules: &mut [(&Source<'_>, usize, Option<Rule>)], errors: &mut Vec<PolicyError>) {

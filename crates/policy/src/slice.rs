@@ -12,7 +12,8 @@ use cedar_policy::{
     ResourceConstraint,
 };
 
-use crate::facts::Who;
+use mayfly_domain::{Owners, SpiffeId};
+
 use crate::rules::Rule;
 use crate::words::Words;
 
@@ -37,7 +38,7 @@ const NARROWED_MAX: usize = 256;
 impl Slice {
     /// The policies of this slice whose scope can hold for a workload: most of a site's are about others, and
     /// Cedar takes microseconds to find that out of each.
-    pub(crate) fn for_workload(&self, rules: &[Rule], who: &Who<'_>) -> Arc<PolicySet> {
+    pub(crate) fn for_workload(&self, rules: &[Rule], who: Holder<'_>) -> Arc<PolicySet> {
         let mut bits = vec![0_u64; self.named.len().div_ceil(64)];
         let mut left_out = false;
         for (chunk, word) in self.named.chunks(64).zip(&mut bits) {
@@ -62,7 +63,7 @@ impl Slice {
         }
     }
 
-    fn narrow(&self, rules: &[Rule], who: &Who<'_>, bits: Vec<u64>) -> Arc<PolicySet> {
+    fn narrow(&self, rules: &[Rule], who: Holder<'_>, bits: Vec<u64>) -> Arc<PolicySet> {
         let may = self.rules.iter().zip(&self.named).filter(|(_, named)| named.may_be(who));
         let chosen = may.filter_map(|(n, _)| rules.get(*n)).map(|r| r.policy.clone());
         // It can only fail on two policies of one id, which the rules have not.
@@ -72,6 +73,13 @@ impl Slice {
     }
 }
 
+/// A workload, as the scopes of policies can name it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Holder<'a> {
+    pub(crate) workload: &'a SpiffeId,
+    pub(crate) owners: &'a Owners,
+}
+
 /// Which workloads a policy's scope names. A workload's only ancestors are its owners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Named {
@@ -79,6 +87,11 @@ enum Named {
     One(String),
     OfOwner(String),
     None,
+}
+
+/// Whether a policy's scope can hold for any workload at all.
+pub(crate) fn may_be_a_workload(words: &Words, rule: &Rule) -> bool {
+    Named::of(words, &rule.policy.principal_constraint()) != Named::None
 }
 
 impl Named {
@@ -100,7 +113,7 @@ impl Named {
         }
     }
 
-    fn may_be(&self, who: &Who<'_>) -> bool {
+    fn may_be(&self, who: Holder<'_>) -> bool {
         match self {
             Self::Every => true,
             Self::One(id) => id == who.workload.as_str(),
@@ -129,7 +142,7 @@ impl<'a> Slicer<'a> {
     /// The rules that could apply to `action` on `resource`, whose ancestors are exactly `ancestors`.
     pub(crate) fn of(&mut self, action: &EntityUid, resource: &EntityUid, ancestors: &[EntityUid]) -> Made {
         let within = |top: &EntityUid| top == resource || ancestors.contains(top);
-        self.make(action, |constraint| match constraint {
+        self.make(action, &[], |constraint| match constraint {
             ResourceConstraint::Any => true,
             ResourceConstraint::Eq(it) => it == resource,
             ResourceConstraint::In(top) => within(top),
@@ -138,21 +151,31 @@ impl<'a> Slicer<'a> {
         })
     }
 
-    /// The rules that could apply to `action` on any resource of a type.
-    pub(crate) fn of_type(&mut self, action: &EntityUid, resource: &EntityTypeName) -> Made {
-        self.make(action, |constraint| match constraint {
+    /// The rules that could apply to `action`, which is in `groups`, on any resource of a type.
+    pub(crate) fn of_type(
+        &mut self,
+        action: &EntityUid,
+        groups: &[EntityUid],
+        resource: &EntityTypeName,
+    ) -> Made {
+        self.make(action, groups, |constraint| match constraint {
             ResourceConstraint::Any | ResourceConstraint::In(_) => true,
             ResourceConstraint::Eq(it) => it.type_name() == resource,
             ResourceConstraint::Is(kind) | ResourceConstraint::IsIn(kind, _) => kind == resource,
         })
     }
 
-    fn make(&mut self, action: &EntityUid, holds: impl Fn(&ResourceConstraint) -> bool) -> Made {
+    fn make(
+        &mut self,
+        action: &EntityUid,
+        groups: &[EntityUid],
+        holds: impl Fn(&ResourceConstraint) -> bool,
+    ) -> Made {
         let may_apply = |rule: &Rule| {
             let of_action = match rule.policy.action_constraint() {
                 ActionConstraint::Any => true,
                 ActionConstraint::Eq(it) => it == *action,
-                ActionConstraint::In(all) => all.contains(action),
+                ActionConstraint::In(all) => all.iter().any(|a| a == action || groups.contains(a)),
             };
             of_action && holds(&rule.policy.resource_constraint())
         };

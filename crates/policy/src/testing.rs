@@ -15,8 +15,11 @@ use crate::authorized::{Claimed, OperatorAction, Target};
 use crate::engine::Engine;
 use crate::facts::{OperatorPrincipal, WorkloadAction, WorkloadFacts};
 
+mod request;
 #[cfg(test)]
 mod tests;
+
+pub use request::TestRequest;
 
 /// A file of tests.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
@@ -27,7 +30,7 @@ pub struct PolicyTests {
     pub test: Vec<PolicyTest>,
 }
 
-/// One test. Exactly one of `workload` and `operator` is given.
+/// One test. Exactly one of `workload`, `operator` and `request` is given.
 #[derive(Debug, Clone, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyTest {
@@ -37,6 +40,8 @@ pub struct PolicyTest {
     pub workload: Option<TestWorkload>,
     /// The operator who asks.
     pub operator: Option<TestOperator>,
+    /// The request that an acceptor asks about.
+    pub request: Option<TestRequest>,
     /// The answer that is expected.
     pub expect: Expected,
     /// The policies that must have decided, all and only these; missing: any.
@@ -47,6 +52,8 @@ pub struct PolicyTest {
     pub names: Option<Vec<String>>,
     /// The reason that a refusal must have.
     pub reason: Option<String>,
+    /// The policies in observe mode that must have been against it, all and only these; missing: any.
+    pub observed: Option<Vec<PolicyId>>,
 }
 
 /// A workload's question.
@@ -170,6 +177,7 @@ struct Answer {
     ttl: Option<Ttl>,
     names: Vec<San>,
     decided_by: Vec<PolicyId>,
+    observed: Vec<PolicyId>,
 }
 
 impl PolicyTests {
@@ -190,10 +198,11 @@ impl PolicyTest {
     }
 
     fn ask(&self, engine: &Engine) -> Result<Answer, String> {
-        match (&self.workload, &self.operator) {
-            (Some(workload), None) => workload.ask(engine),
-            (None, Some(operator)) => operator.ask(engine),
-            _ => Err("a test needs exactly one of `workload` and `operator`".to_owned()),
+        match (&self.workload, &self.operator, &self.request) {
+            (Some(workload), None, None) => workload.ask(engine),
+            (None, Some(operator), None) => operator.ask(engine),
+            (None, None, Some(request)) => request.ask(engine),
+            _ => Err("a test needs exactly one of `workload`, `operator` and `request`".to_owned()),
         }
     }
 
@@ -208,12 +217,15 @@ impl PolicyTest {
             }
             _ => {}
         }
-        if let Some(expected) = &self.decided_by {
-            let mut expected = expected.clone();
+        for (what, expected, found) in [
+            ("the decision", &self.decided_by, &answer.decided_by),
+            ("the observation", &self.observed, &answer.observed),
+        ] {
+            let Some(mut expected) = expected.clone() else { continue };
             expected.sort();
-            if expected != answer.decided_by {
-                let found = names(&answer.decided_by);
-                problems.push(format!("expected the decision of {}, was that of {found}", names(&expected)));
+            if expected != *found {
+                let (expected, found) = (names(&expected), names(found));
+                problems.push(format!("expected {what} of {expected}, was that of {found}"));
             }
         }
         if let Some(max) = &self.max_ttl {
@@ -243,13 +255,8 @@ impl PolicyTest {
 
 impl TestWorkload {
     fn ask(&self, engine: &Engine) -> Result<Answer, String> {
-        let id = if self.id.starts_with('/') {
-            SpiffeId::new(engine.trust_domain(), &self.id)
-        } else {
-            SpiffeId::parse(&self.id)
-        };
         let facts = WorkloadFacts {
-            workload: id.map_err(|e| e.to_string())?,
+            workload: workload(engine, &self.id)?,
             owners: Owners::new(self.owners.iter().cloned()).map_err(|e| e.to_string())?,
             environment: self.environment.clone(),
             attestation: self.attestation.clone(),
@@ -271,7 +278,13 @@ impl TestWorkload {
         let decision = engine.what_if(&facts, self.action, &claimed);
         let granted = decision.answer.as_ref().ok();
         let (ttl, names) = (granted.map(|g| g.ttl), granted.map(|g| g.names.clone()).unwrap_or_default());
-        Ok(Answer { refusal: decision.answer.err(), ttl, names, decided_by: decision.decided_by })
+        Ok(Answer {
+            refusal: decision.answer.err(),
+            ttl,
+            names,
+            decided_by: decision.decided_by,
+            observed: Vec::new(),
+        })
     }
 }
 
@@ -290,8 +303,15 @@ impl TestOperator {
             ttl: None,
             names: Vec::new(),
             decided_by: decision.decided_by,
+            observed: Vec::new(),
         })
     }
+}
+
+/// A SPIFFE ID, or the path of one in the engine's trust domain.
+fn workload(engine: &Engine, id: &str) -> Result<SpiffeId, String> {
+    let id = if id.starts_with('/') { SpiffeId::new(engine.trust_domain(), id) } else { SpiffeId::parse(id) };
+    id.map_err(|e| e.to_string())
 }
 
 fn moment(text: Option<&str>) -> Result<UnixMillis, String> {

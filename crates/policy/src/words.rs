@@ -10,16 +10,17 @@ use cedar_policy::{
     Context, Entities, Entity, EntityId, EntityTypeName, EntityUid, Request, RestrictedExpression as Value,
     Schema,
 };
-use mayfly_domain::{OperatorName, Subject, UnixMillis};
+use mayfly_domain::{Binding, OperatorName, Subject, UnixMillis};
 
 use crate::authorized::Target;
 use crate::facts::{Proven, Who};
 use crate::profile::Profile;
+use crate::request::{RequestAsk, RequestFacts};
 
 #[cfg(test)]
 mod tests;
 
-/// The schema that every policy is validated against.
+/// Mayfly's own part of the schema that every policy is validated against.
 pub const SCHEMA: &str = include_str!("schema.cedarschema");
 
 /// The last moment that a Cedar `datetime` of four-digit years can be.
@@ -71,8 +72,8 @@ impl<K: PartialEq> Lately<K> {
 }
 
 impl Words {
-    pub(crate) fn load() -> Result<Self, WordsError> {
-        let (schema, _) = Schema::from_cedarschema_str(SCHEMA).map_err(WordsError::of)?;
+    /// The words of a schema that holds [`SCHEMA`].
+    pub(crate) fn of(schema: Schema) -> Result<Self, WordsError> {
         let name = |text: &str| text.parse::<EntityTypeName>().map_err(WordsError::of);
         Ok(Self {
             schema,
@@ -233,17 +234,59 @@ impl Words {
 
     fn proven_record(&self, proven: &Proven<'_>) -> Result<Value, WordsError> {
         let text = |s: &str| Value::new_string(s.to_owned());
-        // An address that is IPv4 within IPv6 is the IPv4 one to whoever writes a policy.
-        let peer = || proven.peer.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_canonical().to_string());
-        let now = proven.at.floor_secs();
         Value::new_record([
             ("attestation".to_owned(), text(proven.attestation)),
             ("key".to_owned(), text(proven.key)),
-            ("peer".to_owned(), self.peer.of(proven.peer, || Value::new_ip(peer()))),
-            ("now".to_owned(), self.now.of(now, || Value::new_datetime(datetime(now)))),
+            ("peer".to_owned(), self.address(proven.peer)),
+            ("now".to_owned(), self.second(proven.at)),
             ("task".to_owned(), text(proven.task)),
         ])
         .map_err(WordsError::of)
+    }
+
+    fn address(&self, address: Option<IpAddr>) -> Value {
+        // An address that is IPv4 within IPv6 is the IPv4 one to whoever writes a policy.
+        let shown = || address.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_canonical().to_string());
+        self.peer.of(address, || Value::new_ip(shown()))
+    }
+
+    fn second(&self, at: UnixMillis) -> Value {
+        let now = at.floor_secs();
+        self.now.of(now, || Value::new_datetime(datetime(now)))
+    }
+
+    /// The context of a request.
+    pub(crate) fn request_context(
+        &self,
+        facts: &RequestFacts<'_>,
+        ask: &RequestAsk,
+    ) -> Result<Context, WordsError> {
+        let text = |s: &str| Value::new_string(s.to_owned());
+        let shown = Value::new_record([
+            ("lease".to_owned(), Value::new_string(facts.lease.to_string())),
+            ("task".to_owned(), text(facts.task.as_str())),
+            ("profile".to_owned(), text(facts.profile.map_or("", |p| p.as_str()))),
+            ("key".to_owned(), Value::new_string(facts.key.map_or_else(String::new, |k| k.to_string()))),
+            ("binding".to_owned(), text(facts.binding.map_or("", Binding::as_str))),
+            ("source".to_owned(), self.address(ask.source)),
+            ("now".to_owned(), self.second(facts.at)),
+        ])
+        .map_err(WordsError::of)?;
+        let wanted = Value::new_record([
+            ("method".to_owned(), text(&ask.method)),
+            ("path".to_owned(), text(&ask.path)),
+            ("scopes".to_owned(), Value::new_set(facts.scopes.iter().map(|s| text(s.as_str())))),
+            ("intent".to_owned(), text(facts.intent.as_str())),
+        ])
+        .map_err(WordsError::of)?;
+        Context::from_pairs([("proven".to_owned(), shown), ("request".to_owned(), wanted)])
+            .map_err(WordsError::of)
+    }
+
+    /// A workload as a credential shows it: with its owners and nothing else.
+    pub(crate) fn shown_workload(&self, facts: &RequestFacts<'_>) -> Entity {
+        let owners = facts.owners.iter().map(|o| uid(&self.owner, o.as_str())).collect();
+        Entity::new_no_attrs(uid(&self.workload, facts.workload.as_str()), owners)
     }
 
     /// The context of a request whose caller is one of Mayfly's own: an operator or an acceptor.

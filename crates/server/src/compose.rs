@@ -119,7 +119,12 @@ pub(crate) fn running(
 }
 
 fn acceptor(a: config::Acceptor) -> AcceptorEntry {
-    AcceptorEntry { owner: a.owner, audiences: a.audiences, certificates: a.certificates }
+    AcceptorEntry {
+        owner: a.owner,
+        audiences: a.audiences,
+        certificates: a.certificates,
+        reuse_ms: a.reuse_ms,
+    }
 }
 
 /// Opens the store that the configuration names.

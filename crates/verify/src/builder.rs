@@ -93,6 +93,14 @@ impl Builder {
         self
     }
 
+    /// Asks for the policies that judge requests, for [`Verifier::check_request`]. Nothing is accepted before they came.
+    #[cfg(feature = "policy")]
+    #[must_use]
+    pub fn with_policies(mut self) -> Self {
+        self.wishes.policies = true;
+        self
+    }
+
     /// Demands a nonce of this process in each DPoP proof (RFC 9449 section 9), at most two minutes old.
     #[must_use]
     pub fn demand_nonce(mut self) -> Self {

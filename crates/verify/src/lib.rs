@@ -35,6 +35,8 @@ mod known;
 mod layer;
 pub mod metrics;
 mod peer;
+#[cfg(feature = "policy")]
+mod policy;
 #[cfg(feature = "mtls")]
 mod serve;
 mod stream;
@@ -53,6 +55,8 @@ pub use judged::{Judged, Kind, Request};
 pub use layer::{Body, Caller, Guarded, MayflyLayer, NoOrigin, caller};
 pub use mayfly_client as client;
 pub use mayfly_credential::Usage;
+#[cfg(feature = "policy")]
+pub use mayfly_policy::RequestAsk;
 pub use metrics::{Freshness, Metrics};
 pub use peer::Peer;
 #[cfg(feature = "mtls")]

@@ -6,6 +6,8 @@ mod certificates;
 mod feed;
 mod guards;
 mod layer;
+#[cfg(feature = "policy")]
+mod policy;
 mod time;
 mod tokens;
 

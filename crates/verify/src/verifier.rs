@@ -35,6 +35,7 @@ pub(crate) struct Wishes {
     pub(crate) proofs: usize,
     pub(crate) audiences: Vec<Audience>,
     pub(crate) demand_nonce: bool,
+    pub(crate) policies: bool,
 }
 
 impl Default for Wishes {
@@ -47,6 +48,7 @@ impl Default for Wishes {
             proofs: ReplayWindow::CAPACITY,
             audiences: Vec::new(),
             demand_nonce: false,
+            policies: false,
         }
     }
 }
@@ -73,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) bundle: watch::Sender<Option<Arc<Bundle>>>,
     pub(crate) dial: Arc<dyn Dial>,
     pub(crate) asking: Asking,
+    #[cfg(feature = "policy")]
+    pub(crate) policies: arc_swap::ArcSwapOption<crate::policy::Policies>,
     pub(crate) nonces: Option<Nonces>,
     pub(crate) window: ReplayWindow,
 }
@@ -124,6 +128,8 @@ impl Verifier {
             bundle: watch::Sender::new(None),
             dial,
             asking: Asking::default(),
+            #[cfg(feature = "policy")]
+            policies: arc_swap::ArcSwapOption::empty(),
             nonces,
             window: ReplayWindow::new(wishes.proofs),
             id,

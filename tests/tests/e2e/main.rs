@@ -30,6 +30,7 @@ mod racing;
 mod redis_failures;
 mod reflection;
 mod reload;
+mod requests;
 mod resource_server;
 mod rotation;
 mod secrets;

@@ -116,7 +116,7 @@ impl Broker {
     /// Registers, then reads the position, then everything: what changes meanwhile comes again as an event.
     async fn load_table(&self) -> Result<(), Trouble> {
         let (feed, store) = (self.feed(), self.leases().store());
-        store.ping(&[feed.own_ping(&self.settings().broker_id)]).await?;
+        store.ping(&[feed.own_ping(&self.settings().broker_id, self.reuse_ms())]).await?;
         let position = store.feed_position().await?;
         feed.change(|state| state.begin(position));
         let mut after = None;

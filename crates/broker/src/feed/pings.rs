@@ -92,7 +92,7 @@ impl Pings {
 
 impl Feed {
     /// The broker's own sign of life.
-    pub(super) fn own_ping(&self, broker: &str) -> FollowerPing {
+    pub(super) fn own_ping(&self, broker: &str, reuse_ms: u32) -> FollowerPing {
         let at = self.state.read().position().unwrap_or_default();
         FollowerPing {
             id: self.id,
@@ -100,7 +100,7 @@ impl Feed {
             name: broker.to_owned(),
             broker: broker.to_owned(),
             bound_ms: self.settings.bound_ms,
-            reuse_ms: 0,
+            reuse_ms,
             applied: at.number,
             epoch: at.epoch,
         }
@@ -142,9 +142,10 @@ impl Broker {
         let mut pings: Vec<FollowerPing> = batch.iter().map(|waiting| waiting.ping.clone()).collect();
         let wanted = feed.pings.own.swap(false, Ordering::AcqRel);
         let now = feed.boot.now();
+        let reuse_ms = self.reuse_ms();
         let own = if wanted { feed.change(|state| state.ping(now)) } else { None };
         if own.is_some() {
-            pings.push(feed.own_ping(&self.settings().broker_id));
+            pings.push(feed.own_ping(&self.settings().broker_id, reuse_ms));
         }
         if pings.is_empty() {
             return Ok(false);
@@ -154,6 +155,9 @@ impl Broker {
                 self.saw_store(pinged.at);
                 for waiting in batch {
                     waiting.mailbox.answer(waiting.id, pinged.position);
+                }
+                if own.is_some() {
+                    self.reuse_registered(reuse_ms);
                 }
                 feed.change(|state| {
                     state.heard(pinged.at);

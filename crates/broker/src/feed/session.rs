@@ -69,6 +69,8 @@ pub struct Follows {
     /// The event of changed keys that it was told the keys for.
     keys_for: Option<u64>,
     canary_seen: Option<LeaseId>,
+    /// Where it wants policies: the revision that it was told.
+    policies: Option<String>,
     /// Why it is told nothing more, and where the feed stood then.
     ends: Option<(Refusal, Mark)>,
 }
@@ -104,6 +106,7 @@ impl Broker {
             heard: Instant::now(),
             keys_for: None,
             canary_seen: None,
+            policies: start.policies.then(String::new),
             ends: None,
         };
         // The snapshot is of a later moment than this: no barrier misses the follower.
@@ -233,6 +236,18 @@ impl Follows {
         Told::Keys(self.broker.keys_now().bundle().clone())
     }
 
+    /// The policies that judge requests, where it was told others: before any answer that makes it fresh.
+    fn policies(&mut self) -> Option<Told> {
+        let told = self.policies.as_mut()?;
+        let running = self.broker.running();
+        let requests = running.engine.requests();
+        if told == requests.revision() {
+            return None;
+        }
+        requests.revision().clone_into(told);
+        Some(Told::Policies(Box::new(requests.policies())))
+    }
+
     /// What can be told now.
     fn ready(&mut self) -> Result<Option<Told>, Refusal> {
         let mark = *self.marks.borrow_and_update();
@@ -243,6 +258,9 @@ impl Follows {
             return self.last(&until).map(Some).ok_or(refusal);
         }
         if let Some(told) = self.due.pop_front() {
+            return Ok(Some(told));
+        }
+        if let Some(told) = self.policies() {
             return Ok(Some(told));
         }
         if self.sent.is_some_and(|(era, _)| era != mark.era) {

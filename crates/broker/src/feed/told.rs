@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mayfly_domain::LeaseId;
 use mayfly_domain::feed::{Event, Position};
 use mayfly_mint::Bundle;
+use mayfly_policy::RequestPolicies;
 
 use super::canary::Canary;
 
@@ -17,6 +18,8 @@ pub struct FollowStart {
     pub bound_ms: Option<u32>,
     /// What its table is complete to.
     pub resume: Option<Position>,
+    /// Whether it wants the policies that judge requests.
+    pub policies: bool,
 }
 
 /// What a follower is told, in this order.
@@ -33,6 +36,8 @@ pub enum Told {
     },
     /// What verifies credentials.
     Keys(Arc<Bundle>),
+    /// The policies that judge requests, at the beginning and whenever they changed.
+    Policies(Box<RequestPolicies>),
     /// A snapshot of this place begins, with so many entries.
     SnapshotBegin(Position, u64),
     /// A part of it.

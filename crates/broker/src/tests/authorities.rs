@@ -4,6 +4,7 @@ use mayfly_domain::{Reason, Refusal, SignerId, Thumbprint};
 use mayfly_mint::{KeyState, Role};
 
 use super::site::*;
+use super::x509::shown_to;
 use crate::*;
 
 fn of(node: &Node, role: Role) -> Vec<(String, KeyState)> {
@@ -27,8 +28,7 @@ impl Node {
     async fn takes(&self, acceptor: &Acceptor, issued: &Issued) -> Result<(), Reason> {
         let leaf = issued.certificate().unwrap().chain()[0].to_vec();
         let credential = Credential::Certificate(leaf);
-        let input = CheckInput { credential, dpop: None, method: "GET".to_owned(), url: API.to_owned() };
-        self.judge(acceptor, &input).await
+        self.judge(acceptor, &shown_to(credential)).await
     }
 }
 

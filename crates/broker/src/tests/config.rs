@@ -155,7 +155,50 @@ fn profiles() -> Vec<Profile> {
         .collect()
 }
 
+fn schemas() -> [(String, String); 1] {
+    [("deploy".to_owned(), DEPLOY_SCHEMA.to_owned())]
+}
+
+/// What the deploy API and the services of the mesh declare.
+const DEPLOY_SCHEMA: &str = r#"namespace Deploy {
+  entity Cluster;
+  action "deploy:payments";
+  action "POST /deploy" in ["deploy:payments"] appliesTo {
+    principal: Mayfly::Workload, resource: Cluster, context: Mayfly::Request
+  };
+  action "DELETE /deploy" appliesTo {
+    principal: Mayfly::Workload, resource: Cluster, context: Mayfly::Request
+  };
+  action "serve:payments";
+  action "call" in ["serve:payments"] appliesTo {
+    principal: Mayfly::Workload, resource: Cluster, context: Mayfly::Request
+  };
+  action "call by day" in ["serve:payments"] appliesTo {
+    principal: Mayfly::Workload, resource: Cluster, context: Mayfly::Request
+  };
+}"#;
+
+const DEPLOY_POLICIES: &str = r#"
+@id("deploy") permit (principal in Mayfly::Owner::"team:payments",
+  action in [Deploy::Action::"deploy:payments", Deploy::Action::"serve:payments"], resource);
+@id("not-old") forbid (principal, action == Deploy::Action::"POST /deploy", resource == Deploy::Cluster::"old");
+@id("by-day") forbid (principal, action == Deploy::Action::"call by day", resource)
+  when { context.proven.now < datetime("2020-01-01") };
+@id("office") @mode("observe") @until("2027-03-01")
+forbid (principal, action in Deploy::Action::"deploy:payments", resource == Deploy::Cluster::"eu")
+  unless { context.proven.source.isInRange(ip("10.0.0.0/8")) };
+"#;
+
 pub(super) fn running() -> Running {
+    loaded(DEPLOY_POLICIES)
+}
+
+/// The same with no policy that judges requests.
+pub(super) fn running_without_requests() -> Running {
+    loaded("")
+}
+
+fn loaded(requests: &str) -> Running {
     let hook = r#"@id("hook") permit (principal is Mayfly::Workload in Mayfly::Owner::"team:payments",
         action in [Mayfly::Action::"mint", Mayfly::Action::"renew"], resource == Mayfly::Profile::"bearer-hook");
         @id("mesh") permit (principal is Mayfly::Workload in Mayfly::Owner::"team:payments",
@@ -166,6 +209,7 @@ pub(super) fn running() -> Running {
         ("operators", include_str!("../../../../config/policies/operators.cedar")),
         ("acceptors", include_str!("../../../../config/policies/acceptors.cedar")),
         ("hook", hook),
+        ("deploy", requests),
     ]
     .map(|(name, text)| (name.to_owned(), text.to_owned()));
     let operators = BTreeMap::from([
@@ -177,11 +221,12 @@ pub(super) fn running() -> Running {
             owner: Owner::parse(team).unwrap(),
             audiences: vec![Audience::parse(audience).unwrap()],
             certificates: name == "ledger-api",
+            reuse_ms: if name == "ledger-api" { 5_000 } else { 0 },
         };
         (AcceptorName::parse(name).unwrap(), entry)
     };
     Running {
-        engine: Engine::load(domain(), &policies, profiles(), operators).unwrap(),
+        engine: Engine::load(domain(), &schemas(), &policies, profiles(), operators).unwrap(),
         acceptors: BTreeMap::from([
             acceptor("deploy-api", "team:platform", "https://deploy.acme.internal"),
             acceptor("ledger-api", "team:billing", "https://ledger.acme.internal"),

@@ -8,13 +8,14 @@ use mayfly_domain::follow::{FenceTable, Follower};
 use mayfly_domain::{BootTime, Reason, Refusal};
 use mayfly_lease::feed::FollowerKind;
 
+use super::config::running_without_requests;
 use super::site::*;
 use crate::*;
 
 const BOUND: u32 = 5_000;
 
 pub(super) fn start(id: u8) -> FollowStart {
-    FollowStart { follower: [id; 16], bound_ms: None, resume: None }
+    FollowStart { follower: [id; 16], bound_ms: None, resume: None, policies: false }
 }
 
 async fn certificate(node: &Node, name: &str) -> ClientCertificate {
@@ -75,10 +76,11 @@ impl Api {
             Told::Events(..) => "events",
             Told::Pong(..) => "pong",
             Told::Canary(_) => "canary",
+            Told::Policies(_) => "policies",
         };
         self.told.push(name);
         match told {
-            Told::Accepted { .. } => {}
+            Told::Accepted { .. } | Told::Policies(_) => {}
             Told::Keys(bundle) => self.keys = Some(bundle.version),
             Told::SnapshotBegin(at, _) => {
                 self.table.clear();
@@ -255,7 +257,7 @@ async fn who_may_not_follow_is_refused_and_who_may_no_more_is_told_nothing() {
     api.drain().await.unwrap();
 
     let mut without = running();
-    without.engine = mayfly_policy::Engine::load(domain(), &[], Vec::new(), Default::default()).unwrap();
+    without.engine = mayfly_policy::Engine::load(domain(), &[], &[], Vec::new(), Default::default()).unwrap();
     node.broker.reload(node.broker.verifier().rules().as_ref().clone(), without);
     assert_eq!(api.drain().await.unwrap_err().reason, Reason::FollowNotAllowed);
     assert_eq!(why(node.broker.seat(&node.call(), Some(&certificate)).await), Reason::FollowNotAllowed);
@@ -315,4 +317,33 @@ async fn a_draining_broker_lets_its_followers_go() {
     api.drain().await.unwrap();
     node.broker.drain();
     assert_eq!(api.drain().await.unwrap_err().reason, Reason::NotServing);
+}
+
+#[tokio::test]
+async fn policies_come_before_any_answer_and_again_when_they_changed() {
+    let site = Site::new().await;
+    let node = site.broker("one").await;
+    let certificate = certificate(&node, "deploy-api").await;
+    let wants = |start: FollowStart| FollowStart { policies: true, ..start };
+    let mut api = follow(&node, &certificate, wants(start(1))).await.unwrap();
+    api.drain().await.unwrap();
+    assert_eq!(api.told, ["accepted", "keys", "policies", "begin", "keys", "end"]);
+    api.ping(BootTime(7)).unwrap();
+    let rules = || node.broker.verifier().rules().as_ref().clone();
+    node.broker.reload(rules(), running());
+    node.broker.ping_all().await.unwrap();
+    api.drain().await.unwrap();
+    assert_eq!(api.told[6..], ["pong"], "the same policies are not told again");
+
+    node.broker.reload(rules(), running_without_requests());
+    api.ping(BootTime(8)).unwrap();
+    node.broker.ping_all().await.unwrap();
+    api.drain().await.unwrap();
+    assert_eq!(api.told[7..], ["policies", "pong"], "before an answer makes it fresh");
+
+    let at = node.broker.feed().position().unwrap();
+    let resumed = FollowStart { resume: Some(at), ..start(2) };
+    let mut again = follow(&node, &certificate, wants(resumed)).await.unwrap();
+    again.drain().await.unwrap();
+    assert_eq!(again.told, ["accepted", "keys", "policies"], "whoever comes back may have missed a change");
 }

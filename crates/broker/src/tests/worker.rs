@@ -119,5 +119,6 @@ pub(super) fn bearer(issued: &Issued) -> CheckInput {
         dpop: None,
         method: "POST".to_owned(),
         url: API.to_owned(),
+        request: None,
     }
 }

@@ -67,8 +67,9 @@ impl Node {
     }
 }
 
-fn shown_to(credential: Credential) -> CheckInput {
-    CheckInput { credential, dpop: None, method: "GET".to_owned(), url: API.to_owned() }
+pub(super) fn shown_to(credential: Credential) -> CheckInput {
+    let (method, url) = ("GET".to_owned(), API.to_owned());
+    CheckInput { credential, dpop: None, method, url, request: None }
 }
 
 #[tokio::test]

@@ -122,7 +122,7 @@ fn engine() -> Engine {
     let profile = Profile::compile(&raw, TtlLimits::default()).unwrap();
     let alice = OperatorName::parse("alice").unwrap();
     let operators = BTreeMap::from([(alice, vec![GroupName::parse("oncall").unwrap()])]);
-    Engine::load(domain(), &[("all.cedar".into(), POLICIES.into())], vec![profile], operators).unwrap()
+    Engine::load(domain(), &[], &[("all.cedar".into(), POLICIES.into())], vec![profile], operators).unwrap()
 }
 
 impl Site {

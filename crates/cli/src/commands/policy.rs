@@ -1,5 +1,7 @@
 //! `mayfly policy`: the policies, their tests, and why one would answer as it does. Nobody is asked: the same
-//! engine that decides mints is loaded from the files.
+//! engine that decides mints and requests is loaded from the files.
+
+mod request;
 
 use std::net::IpAddr;
 
@@ -9,8 +11,10 @@ use mayfly_client::Failure;
 use mayfly_domain::{
     Environment, Intent, Owner, Owners, ProfileName, Reason, San, Scope, Scopes, SpiffeId, TaskId, UnixMillis,
 };
+use mayfly_policy::explain::{Deciding, Missed};
 use mayfly_policy::{Claimed, Explanation, WorkloadAction, WorkloadFacts};
 use mayfly_server::config::Loaded;
+use request::RequestArgs;
 use serde::Serialize;
 
 use super::trust::{Certificates, Checked, Warned};
@@ -49,16 +53,20 @@ pub(crate) struct Test {
 
 /// Explain what a workload would be answered, and why
 ///
+/// With --request: what an acceptor would be answered that asks about a request of the workload's credential.
+///
 /// The workload is that of this machine's evidence, taken at its word, or the one that --workload describes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   mayfly policy explain --workload /ci/payments/deploy --owner team:payments --environment production \\
-      --tag ref=refs/tags/v1.4.0 --profile payments-deploy --intent deploy:payments")]
+      --tag ref=refs/tags/v1.4.0 --profile payments-deploy --intent deploy:payments
+  mayfly policy explain --workload /ci/billing/report --owner team:billing --intent report:billing \\
+      --request 'Ledger::Action::\"GET /entries\"' --resource 'Ledger::Book::\"2027\"'")]
 pub(crate) struct Explain {
     /// The profile that it asks for
-    #[arg(long, value_name = "NAME")]
-    profile: ProfileName,
+    #[arg(long, value_name = "NAME", required_unless_present = "request")]
+    profile: Option<ProfileName>,
     /// The intent
     #[arg(long, value_name = "VERB:OBJECT")]
     intent: Option<Intent>,
@@ -69,7 +77,7 @@ pub(crate) struct Explain {
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<Scope>,
     /// A name that it asks for in its certificate, DNS name or address; may be given several times
-    #[arg(long = "name", value_name = "NAME")]
+    #[arg(long = "name", value_name = "NAME", id = "names")]
     names: Vec<San>,
     /// What it does
     #[arg(long, value_enum, default_value_t = Action::Mint)]
@@ -95,6 +103,8 @@ pub(crate) struct Explain {
     /// When, in RFC 3339; else now
     #[arg(long, value_name = "TIME", value_parser = moment)]
     at: Option<UnixMillis>,
+    #[command(flatten)]
+    request: RequestArgs,
     #[command(flatten)]
     evidence: EvidenceArgs,
     #[command(flatten)]
@@ -159,6 +169,8 @@ struct Explained {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     nameless: Vec<String>,
     decided_by: Vec<Decided>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    observed: Vec<Decided>,
     nearest: Vec<Near>,
     meant: Option<String>,
     #[serde(skip)]
@@ -183,6 +195,26 @@ struct Near {
     advice: Option<String>,
 }
 
+impl From<Deciding> for Decided {
+    fn from(d: Deciding) -> Self {
+        Self { policy: d.policy.to_string(), place: d.place.to_string(), advice: d.advice }
+    }
+}
+
+impl From<Missed> for Near {
+    fn from(m: Missed) -> Self {
+        Self {
+            policy: m.policy.to_string(),
+            place: m.place.to_string(),
+            held: m.held,
+            clause: m.clause.as_str(),
+            condition: m.condition,
+            failed: m.failed,
+            advice: m.advice,
+        }
+    }
+}
+
 impl From<Explanation> for Explained {
     fn from(e: Explanation) -> Self {
         let text = e.to_string();
@@ -195,28 +227,9 @@ impl From<Explanation> for Explained {
             allowed: refusal.is_none(),
             reason: refusal.as_ref().map(|r| r.reason.to_string()).unwrap_or_default(),
             detail: refusal.map(|r| r.detail).unwrap_or_default(),
-            decided_by: e
-                .deciding
-                .into_iter()
-                .map(|d| Decided {
-                    policy: d.policy.to_string(),
-                    place: d.place.to_string(),
-                    advice: d.advice,
-                })
-                .collect(),
-            nearest: e
-                .nearest
-                .into_iter()
-                .map(|m| Near {
-                    policy: m.policy.to_string(),
-                    place: m.place.to_string(),
-                    held: m.held,
-                    clause: m.clause.as_str(),
-                    condition: m.condition,
-                    failed: m.failed,
-                    advice: m.advice,
-                })
-                .collect(),
+            decided_by: e.deciding.into_iter().map(Decided::from).collect(),
+            observed: Vec::new(),
+            nearest: e.nearest.into_iter().map(Near::from).collect(),
             meant: e.meant,
             text,
         }
@@ -266,8 +279,8 @@ impl Explain {
     }
 }
 
-fn check(loaded: &Loaded) -> Checked {
-    let warned = loaded.engine.lint().into_iter().map(|w| Warned {
+fn check(loaded: &Loaded, now: UnixMillis) -> Checked {
+    let warned = loaded.engine.lint(now).into_iter().map(|w| Warned {
         place: w.place.map(|p| p.to_string()).unwrap_or_default(),
         kind: w.lint.as_str().to_owned(),
         message: match w.help {
@@ -303,7 +316,7 @@ fn test(loaded: &Loaded) -> Ran {
 impl Policy {
     pub(crate) async fn run(self, session: &Session) -> Outcome {
         match self {
-            Self::Check(args) => check(&args.config.load()?).show(args.strict, session),
+            Self::Check(args) => check(&args.config.load()?, session.clock.now()).show(args.strict, session),
             Self::Test(args) => {
                 let ran = test(&args.config.load()?);
                 session.printer.show(&ran)?;
@@ -312,8 +325,14 @@ impl Policy {
             Self::Explain(args) => {
                 let loaded = args.config.load()?;
                 let facts = args.facts(&loaded, session).await?;
+                let Some(profile) = args.profile.clone().filter(|_| !args.request.is_asked()) else {
+                    let explanation = args.request.explain(&args, &facts, &loaded)?;
+                    let code = explanation.decision.answer.as_ref().err().map_or(0, |r| r.reason.exit_code());
+                    session.printer.show(&Explained::from(explanation))?;
+                    return Ok(code);
+                };
                 let claimed = Claimed {
-                    profile: args.profile.clone(),
+                    profile,
                     intent: args.intent.clone(),
                     reason: None,
                     ttl: args.ttl.map(|l| l.0),

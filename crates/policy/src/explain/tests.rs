@@ -111,3 +111,24 @@ fn a_certificates_names_are_shown_and_what_gives_none() {
         "{shown}"
     );
 }
+
+#[test]
+fn a_request_is_explained_by_its_policies() {
+    let narrow =
+        "@id(\"small-orders\") permit (principal, action == Payments::Action::\"POST /orders\", resource)
+        when { principal in Mayfly::Owner::\"team:shop\" && context.request.path like \"/orders/*\" };";
+    let soon = "@id(\"soon\") @mode(\"observe\") @until(\"2026-02-01\")
+        forbid (principal, action in Payments::Action::\"view:orders\", resource);";
+    let engine = request_engine(&[narrow, soon]).unwrap();
+    let order = |action| wants(action, "Order::\"42\"");
+    let allowed = engine.explain_request(&Shown::of("view:orders").facts(), &order("GET /orders"));
+    let text = allowed.to_string();
+    assert!(text.starts_with("allowed\n  decided by  orders-of-payments (1.cedar:2)"), "{text}");
+    assert!(text.contains("would be refused by  soon (3.cedar:1)"), "{text}");
+    let stranger = Shown { owners: owners(&["team:billing"]), ..Shown::of("manage:orders") };
+    let denied = engine.explain_request(&stranger.facts(), &order("POST /orders")).to_string();
+    assert!(denied.contains("POLICY_DENIED") && denied.contains("nearest permit  small-orders"), "{denied}");
+    assert!(denied.contains("when  principal in Mayfly::Owner::\"team:shop\"  was false"), "{denied}");
+    let outside = engine.explain_request(&Shown::of("view:orders").facts(), &order("POST /orders"));
+    assert!(outside.nearest.is_empty() && outside.to_string().contains("OUTSIDE_INTENT"));
+}

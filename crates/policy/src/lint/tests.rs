@@ -1,8 +1,10 @@
 use super::*;
 use crate::fixture::*;
 
+const NOW: UnixMillis = UnixMillis(1_767_225_600_000);
+
 fn lints(policies: &[&str]) -> Vec<(Lint, String)> {
-    engine(policies).lint().into_iter().map(|w| (w.lint, w.message)).collect()
+    engine(policies).lint(NOW).into_iter().map(|w| (w.lint, w.message)).collect()
 }
 
 fn of(policy: &str) -> Vec<Lint> {
@@ -67,7 +69,7 @@ fn policies_that_never_apply_and_names_that_nothing_has() {
         assert_eq!(of(policy), expected, "{policy}");
     }
     let group = "@id(\"x\") permit (principal in Mayfly::Group::\"oncal\", action, resource);";
-    let warnings = engine(&[PAYMENTS, group]).lint();
+    let warnings = engine(&[PAYMENTS, group]).lint(NOW);
     assert_eq!(warnings[0].help.as_deref(), Some("did you mean `oncall`?"));
     assert_eq!(warnings[0].place.as_ref().unwrap().to_string(), "1.cedar:1");
 }
@@ -80,6 +82,54 @@ fn profiles_are_told_that_are_out_of_reach_or_bearer() {
         token.bearer_reason = Some("the target knows nothing else".into());
     });
     let engine = load(&[PAYMENTS], vec![profile("payments-deploy", |_| ()), lonely]).unwrap();
-    let found: Vec<Lint> = engine.lint().into_iter().map(|w| w.lint).collect();
+    let found: Vec<Lint> = engine.lint(NOW).into_iter().map(|w| w.lint).collect();
     assert_eq!(found, [Lint::ProfileUnreachable, Lint::BearerProfile]);
+}
+
+#[test]
+fn an_end_of_observing_is_told_when_it_is_near_past_or_far() {
+    let policy = "@id(\"soon\") @mode(\"observe\") @until(\"2026-09-01\")
+        forbid (principal, action in Payments::Action::\"view:orders\", resource);";
+    let engine = request_engine(&[policy]).unwrap();
+    let until = 1_788_220_800_000;
+    let at = |days: i64| {
+        let now = UnixMillis(u64::try_from(until - days * 86_400_000).unwrap());
+        let found: Vec<String> = engine
+            .lint(now)
+            .into_iter()
+            .filter(|w| w.lint == Lint::ObserveUntil)
+            .map(|w| w.message)
+            .collect();
+        found.concat()
+    };
+    for (days, told) in [
+        (-400, "is enforced"),
+        (0, "is enforced"),
+        (1, "in 2 days"),
+        (14, "in 15 days"),
+        (15, ""),
+        (180, ""),
+        (181, "for 181 more days"),
+    ] {
+        assert!(at(days).contains(told) && at(days).is_empty() == told.is_empty(), "{days}: {}", at(days));
+    }
+}
+
+#[test]
+fn an_action_that_nobody_can_use_is_told() {
+    let told = |engine: &Engine| {
+        let all = engine.lint(NOW).into_iter().filter(|w| w.lint == Lint::ActionUnreachable);
+        all.map(|w| w.message).collect::<Vec<_>>()
+    };
+    let engine = request_engine(&[]).unwrap();
+    assert_eq!(
+        told(&engine),
+        [
+            "no check of `Payments::Action::\"POST /orders\"` is ever accepted: no profile has an intent that contains it"
+        ]
+    );
+    let forbids = "@id(\"never\") permit (principal in Mayfly::Group::\"oncall\", action, resource);";
+    assert_eq!(told(&request_engine(&[forbids]).unwrap()).len(), 1);
+    let kinds: Vec<Lint> = engine.lint(NOW).into_iter().map(|w| w.lint).collect();
+    assert!(!kinds.contains(&Lint::NeverApplies) && !kinds.contains(&Lint::NothingProven), "{kinds:?}");
 }

@@ -1,10 +1,11 @@
 use super::*;
-use crate::fixture::{PAYMENTS, ttl};
+use crate::fixture::{PAYMENTS, ttl, words};
 
+const FORBID: &str = "forbid (principal is Mayfly::Workload, action, resource is Mayfly::Profile)";
 const OK: &str = "permit (principal is Mayfly::Workload, action, resource is Mayfly::Profile)";
 
 fn errors(files: &[&str]) -> Vec<PolicyError> {
-    load(&Words::load().unwrap(), &named(files)).unwrap_err()
+    load(&words(), &named(files)).unwrap_err()
 }
 
 fn named(files: &[&str]) -> Vec<(String, String)> {
@@ -13,7 +14,7 @@ fn named(files: &[&str]) -> Vec<(String, String)> {
 
 #[test]
 fn the_example_is_valid_and_keeps_its_places() {
-    let rules = load(&Words::load().unwrap(), &named(&[PAYMENTS])).unwrap();
+    let rules = load(&words(), &named(&[PAYMENTS])).unwrap();
     let found: Vec<(&str, u32, u32)> =
         rules.iter().map(|r| (r.id.as_str(), r.place.line, r.place.column)).collect();
     assert_eq!(found, [("payments-deploy", 2, 1), ("environments-stay-apart", 13, 1), ("responder", 19, 1)]);
@@ -43,6 +44,13 @@ fn each_mistake_has_its_place_and_help() {
             "permit",
         ),
         (format!("@id(\"a\") @public {OK};"), (1, 1), "`@public` without `@advice`", "@advice"),
+        (format!("@id(\"a\") @mode(\"observe\") {};", FORBID), (1, 1), "without an end", "@until"),
+        (format!("@id(\"a\") @until(\"2027-01-31\") {};", FORBID), (1, 1), "`@until` without `@mode`", "@mode"),
+        (format!("@id(\"a\") @mode(\"watch\") {};", FORBID), (1, 1), "unknown mode `watch`", "observe"),
+        (format!("@id(\"a\") @mode(\"observe\") @until(\"2027-02-30\") {};", FORBID), (1, 1), "not a date", ""),
+        (format!("@id(\"a\") @mode(\"observe\") @until(\"2027-1-31\") {};", FORBID), (1, 1), "not a date", ""),
+        (format!("@id(\"a\") @mode(\"observe\") @until(\"1969-01-31\") {};", FORBID), (1, 1), "not a date", ""),
+        (format!("@id(\"a\") @mode(\"observe\") @until(\"2027-01-31\") {OK};"), (1, 1), "on a `permit`", "forbid"),
         (format!("@id(\"a\") @advice(\"\") {OK};"), (1, 1), "`@advice`", ""),
         (
             "@id(\"a\") permit (principal == ?principal, action, resource);".into(),
@@ -111,7 +119,7 @@ fn all_mistakes_come_at_once() {
 fn a_policy_is_found_behind_comments_that_look_like_it() {
     let line = format!("@id(\"a\") {OK};");
     let text = format!("// {line}\n/{}\n{line} // {line}\n@id(\"b\") // why: \"//\n{OK};", "/ ü");
-    let rules = load(&Words::load().unwrap(), &named(&[&text])).unwrap();
+    let rules = load(&words(), &named(&[&text])).unwrap();
     let lines: Vec<u32> = rules.iter().map(|r| r.place.line).collect();
     assert_eq!(lines, [3, 4]);
     assert_eq!(without_comments("\"//\\\"//\" // x\né // é\n"), "\"//\\\"//\"     \né      \n");
@@ -120,6 +128,6 @@ fn a_policy_is_found_behind_comments_that_look_like_it() {
 #[test]
 fn an_impossible_policy_is_valid_and_marked() {
     let text = format!("@id(\"a\") {OK} when {{ false }};");
-    let rules = load(&Words::load().unwrap(), &named(&[&text])).unwrap();
+    let rules = load(&words(), &named(&[&text])).unwrap();
     assert!(rules[0].impossible);
 }

@@ -9,7 +9,7 @@ use crate::fixture::*;
 use crate::words::Words;
 use crate::*;
 
-static WORDS: LazyLock<Words> = LazyLock::new(|| Words::load().unwrap());
+static WORDS: LazyLock<Words> = LazyLock::new(words);
 
 fn any_of(texts: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
     prop::sample::select(texts)
@@ -182,7 +182,7 @@ fn a_slice_is_narrowed_to_the_policies_about_a_workload_and_shared_with_its_like
         ids.sort();
         ids
     };
-    let of = |facts: &WorkloadFacts| slice.for_workload(&engine.rules, &facts.into());
+    let of = |facts: &WorkloadFacts| slice.for_workload(&engine.rules, Who::from(facts).holder());
     assert_eq!(ids(&of(&job())), ["p0", "p1", "p3"]);
     let mut other = job();
     other.owners = Owners::new(["team:other".parse().unwrap()]).unwrap();

@@ -126,3 +126,62 @@ names = ["vault.payments.svc"]
         assert!(problems.iter().any(|p| p.contains(problem)), "{to}: {problems:?}");
     }
 }
+
+const REQUESTS: &str = r#"
+[[test]]
+name = "a viewer gets orders"
+expect = "allow"
+decided_by = ["orders-of-payments"]
+observed = ["soon"]
+[test.request]
+id = "/svc/shop"
+owners = ["team:payments"]
+intent = "view:orders"
+scopes = ["orders:read"]
+demands = ["orders:read"]
+action = 'Payments::Action::"GET /orders"'
+resource = 'Payments::Order::"42"'
+method = "GET"
+url = "/orders/42"
+
+[[test]]
+name = "and places none"
+expect = "deny"
+reason = "OUTSIDE_INTENT"
+decided_by = []
+observed = []
+[test.request]
+id = "/svc/shop"
+owners = ["team:payments"]
+intent = "view:orders"
+action = 'Payments::Action::"POST /orders"'
+resource = 'Payments::Order::"42"'
+"#;
+
+#[test]
+fn requests_are_tested_by_what_judges_them() {
+    let soon = "@id(\"soon\") @mode(\"observe\") @until(\"2026-02-01\")
+        forbid (principal, action == Payments::Action::\"GET /orders\", resource) when { context.request.method == \"GET\" };";
+    let engine = request_engine(&[soon]).unwrap();
+    let run = |text: &str| -> Vec<String> {
+        let tests: PolicyTests = toml::from_str(text).unwrap();
+        tests.run(&engine).into_iter().flat_map(|o| o.problems).collect()
+    };
+    assert_eq!(run(REQUESTS), Vec::<String>::new());
+    for (from, to, problem) in [
+        ("expect = \"allow\"", "expect = \"deny\"", "expected deny"),
+        (
+            "observed = [\"soon\"]",
+            "observed = []",
+            "expected the observation of no policy, was that of `soon`",
+        ),
+        ("demands = [\"orders:read\"]", "demands = [\"orders:write\"]", "INSUFFICIENT_SCOPE"),
+        ("team:payments", "team:other", "expected allow"),
+        ("\"OUTSIDE_INTENT\"", "\"ACTION_UNKNOWN\"", "expected ACTION_UNKNOWN, was OUTSIDE_INTENT"),
+        ("url = \"/orders/42\"", "url = \"/orders/../42\"", "dot segment"),
+        ("resource = 'Payments::Order::\"42\"'", "resource = \"x\"", "resource"),
+    ] {
+        let problems = run(&REQUESTS.replacen(from, to, 1));
+        assert!(problems.iter().any(|p| p.contains(problem)), "{to}: {problems:?}");
+    }
+}

@@ -1,10 +1,11 @@
 use super::*;
 use crate::authorized::OperatorAction;
 use crate::facts::WorkloadAction;
+use crate::fixture::words;
 
 #[test]
 fn the_schema_has_the_actions_that_the_code_has() {
-    let words = Words::load().unwrap();
+    let words = words();
     let mut of_code: Vec<String> = WorkloadAction::ALL
         .iter()
         .map(|a| a.as_str())
@@ -20,7 +21,7 @@ fn the_schema_has_the_actions_that_the_code_has() {
 
 #[test]
 fn the_data_that_is_made_is_of_the_schema() {
-    let words = Words::load().unwrap();
+    let words = words();
     let facts = crate::fixture::job();
     let who = Who::from(&facts);
     let profile = crate::fixture::profile("payments-deploy", |_| ());

@@ -1,7 +1,7 @@
 //! Configuration: raw files in, one valid configuration or every mistake out.
 //!
-//! `mayfly.toml` and the directories beside it (`trust/`, `profiles/`, `policies/`, `operators/`,
-//! `acceptors/`) load as a whole or not at all. Nothing here looks at the network, opens a key or keeps
+//! `mayfly.toml` and the directories beside it (`trust/`, `profiles/`, `schema/`, `policies/`,
+//! `operators/`, `acceptors/`) load as a whole or not at all. Nothing here looks at the network, opens a key or keeps
 //! state; a secret is named by its file and never read here.
 
 pub mod document;

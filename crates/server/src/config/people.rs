@@ -2,10 +2,12 @@
 //!
 //! Groups and audiences live here and never in a certificate, so a change takes effect at the next load.
 
-use mayfly_domain::{AcceptorName, Audience, GroupName, OperatorName, Owner};
+use std::time::Duration;
+
+use mayfly_domain::{AcceptorName, Audience, GroupName, OperatorName, Owner, defaults};
 
 use super::document::Document;
-use super::kinds::{flag, list, some, word};
+use super::kinds::{Wait, flag, list, some, wait, word};
 use super::reader::{Notes, Reader};
 
 /// `operators/NAME.toml`.
@@ -30,6 +32,8 @@ pub struct Acceptor {
     pub audiences: Vec<Audience>,
     /// Whether it may check workloads' certificates, which have no audience.
     pub certificates: bool,
+    /// How long it may reuse an answer for the same question, in ms.
+    pub reuse_ms: u32,
 }
 
 pub(super) fn operator(doc: &Document<'_>, notes: &Notes) -> Option<Operator> {
@@ -48,6 +52,9 @@ pub(super) fn acceptor(doc: &Document<'_>, notes: &Notes) -> Option<Acceptor> {
     let name = r.required("name", word(AcceptorName::parse));
     let owner = r.required("owner", word(Owner::parse));
     let certificates = r.optional("certificates", flag).unwrap_or_default();
+    let longest = Wait(Duration::from_millis(u64::from(defaults::REUSE_MAX_MS)));
+    let reuse = r.optional("reuse", wait(Wait::secs(0)..=longest)).unwrap_or(Wait::secs(0));
+    let reuse_ms = u32::try_from(reuse.0.as_millis()).unwrap_or_default();
     // Without either it could check nothing.
     let audiences = if certificates {
         Some(r.all("audiences", list(64, word(Audience::parse))))
@@ -58,5 +65,5 @@ pub(super) fn acceptor(doc: &Document<'_>, notes: &Notes) -> Option<Acceptor> {
     let mut audiences = audiences?;
     audiences.sort();
     audiences.dedup();
-    Some(Acceptor { name: name?, owner: owner?, audiences, certificates })
+    Some(Acceptor { name: name?, owner: owner?, audiences, certificates, reuse_ms })
 }

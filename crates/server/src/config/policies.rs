@@ -1,4 +1,4 @@
-//! `policies/*.cedar` and their tests, put together with profiles and operators into one engine.
+//! `schema/*.cedarschema`, `policies/*.cedar` and their tests, put together with profiles and operators into one engine.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,11 +20,14 @@ pub(super) fn engine(
     profiles: Vec<Profile>,
     operators: &[Operator],
 ) -> Option<Engine> {
-    let sources = directories.iter().flat_map(|directory| read_directory(root, directory, "cedar", notes));
-    let texts: Vec<(String, String)> =
-        sources.map(|source| (source.file.display().to_string(), source.text)).collect();
+    let texts = |directory: &Path, extension: &str| {
+        let sources = read_directory(root, directory, extension, notes).into_iter();
+        sources.map(|source| (source.file.display().to_string(), source.text)).collect::<Vec<_>>()
+    };
+    let schemas = texts(Path::new("schema"), "cedarschema");
+    let policies: Vec<_> = directories.iter().flat_map(|directory| texts(directory, "cedar")).collect();
     let groups: BTreeMap<_, _> = operators.iter().map(|o| (o.name.clone(), o.groups.clone())).collect();
-    match Engine::load(trust_domain?, &texts, profiles, groups) {
+    match Engine::load(trust_domain?, &schemas, &policies, profiles, groups) {
         Ok(engine) => Some(engine),
         Err(errors) => {
             for e in errors {

@@ -55,8 +55,8 @@ fn the_examples_load() {
         loaded.engine.profiles().map(|p| p.name.as_str()).collect::<Vec<_>>(),
         ["billing-report", "ledger-mtls", "payments-deploy"]
     );
-    assert_eq!(loaded.engine.lint(), []);
     let now = mayfly_domain::UnixMillis(1_790_000_000_000);
+    assert_eq!(loaded.engine.lint(now), []);
     assert_eq!(loaded.rules.lint(now), []);
     let outcomes: Vec<_> = loaded.policy_tests.iter().flat_map(|(_, t)| t.run(&loaded.engine)).collect();
     assert!(outcomes.len() >= 10, "{outcomes:?}");
@@ -290,6 +290,52 @@ fn profiles_and_policies_are_told_by_line() {
     let problems =
         told(load_files(LEAST, &[("policies/tests/a.toml", "\n[[test]]\nname = 'x'\nexpct = 'allow'\n")]));
     assert!(problems.iter().any(|p| p.starts_with("tests/a.toml:4: ")), "{problems:#?}");
+}
+
+#[test]
+fn schemas_of_acceptors_are_told_by_line_and_policies_are_held_to_them() {
+    let schema = "namespace Api {\n entity Order;\n action \"a:b\";\n action \"GET\" in [\"a:b\"] appliesTo {\n  \
+                  principal: Mayfly::Workload, resource: Order, context: Mayfly::Request };\n}";
+    let permit = "@id(\"a\") permit (principal in Mayfly::Owner::\"team:a\",\n action == Api::Action::\"GET\", resource);";
+    let files = |schema: &str, permit: &str| {
+        let all =
+            [("schema/a.cedarschema", schema), ("policies/a.cedar", permit), ("profiles/p.toml", PROFILE)];
+        load_files(LEAST, &all)
+    };
+    let now = mayfly_domain::UnixMillis(1_790_000_000_000);
+    let loaded = files(schema, permit).unwrap();
+    assert!(loaded.engine.lint(now).iter().all(|w| w.lint != mayfly_policy::Lint::ActionUnreachable));
+    for (schema, permit, start) in [
+        (
+            schema.replace("namespace Api", "namespace Mayfly"),
+            permit.to_owned(),
+            "schema/a.cedarschema:1: the namespace",
+        ),
+        (
+            schema.replace("entity Order;", "entity Order { x: Long };"),
+            permit.to_owned(),
+            "schema/a.cedarschema:2: `Api::Order`",
+        ),
+        (schema.replace("resource: Order", "resource: Ordr"), permit.to_owned(), "schema/a.cedarschema:5: "),
+        (schema.to_owned(), permit.replace("GET", "GTE"), "policies/a.cedar:"),
+    ] {
+        let problems = told(files(&schema, &permit));
+        assert!(problems.iter().any(|p| p.starts_with(start)), "{start}: {problems:#?}");
+    }
+}
+
+#[test]
+fn an_acceptor_may_reuse_answers_for_five_seconds_at_most() {
+    let acceptor = |reuse: &str| {
+        let text = format!("name = 'api'\nowner = 'team:a'\naudiences = ['https://a.b']\n{reuse}");
+        load_files(LEAST, &[("acceptors/a.toml", text.as_str())])
+    };
+    for (text, ms) in [("", 0), ("reuse = '0s'", 0), ("reuse = '500ms'", 500), ("reuse = '5s'", 5_000)] {
+        assert_eq!(acceptor(text).unwrap().acceptors[0].reuse_ms, ms, "{text}");
+    }
+    for bad in ["reuse = '6s'", "reuse = '5001ms'", "reuse = 5", "reuse = '-1s'"] {
+        assert!(told(acceptor(bad))[0].starts_with("acceptors/a.toml:4: reuse: "), "{bad}");
+    }
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub fn start(wire: v1::FollowRequest) -> Result<FollowStart, Refusal> {
         follower,
         bound_ms: (start.bound_ms != 0).then_some(start.bound_ms),
         resume: start.resume.map(position).transpose()?,
+        policies: start.policies,
     })
 }
 
@@ -124,6 +125,11 @@ pub fn told(told: Told, accepted: impl FnOnce() -> v1::FollowAccepted) -> v1::Fo
             What::Accepted(v1::FollowAccepted { bound_ms, ping_ms, resumed, ..accepted() })
         }
         Told::Keys(keys) => What::Keys(bundle::wire(&keys)),
+        Told::Policies(policies) => What::Policies(v1::RequestPolicies {
+            revision: policies.revision,
+            schema: policies.schema,
+            policies: policies.policies,
+        }),
         Told::SnapshotBegin(at, entries) => {
             What::SnapshotBegin(v1::SnapshotBegin { position: Some(place(&at)), entries })
         }

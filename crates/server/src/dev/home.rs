@@ -20,6 +20,8 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("profiles/payments-deploy.toml", include_str!("../../../../config/profiles/payments-deploy.toml")),
     ("profiles/billing-report.toml", include_str!("../../../../config/profiles/billing-report.toml")),
     ("profiles/ledger-mtls.toml", include_str!("../../../../config/profiles/ledger-mtls.toml")),
+    ("schema/ledger.cedarschema", include_str!("../../../../config/schema/ledger.cedarschema")),
+    ("policies/ledger-api.cedar", include_str!("../../../../config/policies/ledger-api.cedar")),
     ("policies/acceptors.cedar", include_str!("../../../../config/policies/acceptors.cedar")),
     ("policies/ledger.cedar", include_str!("../../../../config/policies/ledger.cedar")),
     ("policies/payments.cedar", include_str!("../../../../config/policies/payments.cedar")),

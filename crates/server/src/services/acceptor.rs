@@ -1,7 +1,10 @@
 //! `AcceptorService`.
 
+use std::net::IpAddr;
+
 use mayfly_broker::{CheckInput, Checked, Credential};
-use mayfly_domain::{LeaseId, Reason, Refusal, defaults};
+use mayfly_domain::{Invalid, LeaseId, Reason, Refusal, Scope, Scopes, defaults};
+use mayfly_policy::RequestAsk;
 use mayfly_proto::v1;
 use mayfly_proto::v1::acceptor_service_server::AcceptorService;
 use tonic::{Request, Response, Status, Streaming};
@@ -64,15 +67,33 @@ fn input(wire: v1::CheckRequest) -> Result<CheckInput, Refusal> {
         }
         None => {
             let problem = "must be a lease, a token or a certificate";
-            return Err(mayfly_domain::Invalid::new("credential", "", problem).into());
+            return Err(Invalid::new("credential", "", problem).into());
         }
     };
+    let request = wire.context.map(|context| asked(context, &wire.method, &wire.url)).transpose()?;
     Ok(CheckInput {
+        request,
         credential,
         dpop: (!wire.dpop.is_empty()).then_some(wire.dpop),
         method: wire.method,
         url: wire.url,
     })
+}
+
+/// What a request wants. The method and the URL are looked at more strictly than for a proof: policies see them.
+fn asked(wire: v1::RequestContext, method: &str, url: &str) -> Result<RequestAsk, Refusal> {
+    if wire.scopes.len() > Scopes::MAX {
+        return Err(Reason::TooLarge.into());
+    }
+    let source = match wire.source.as_str() {
+        "" => None,
+        text => {
+            let parsed = text.parse::<IpAddr>();
+            Some(parsed.map_err(|_| Invalid::new("source", text, "must be an IP address"))?)
+        }
+    };
+    let scopes: Vec<Scope> = wire.scopes.iter().map(|s| Scope::parse(s)).collect::<Result<_, _>>()?;
+    Ok(RequestAsk::new(&wire.action, &wire.resource, method, url, source, Scopes::new(scopes)?)?)
 }
 
 fn response(checked: &Checked, request: String) -> v1::CheckResponse {
@@ -83,8 +104,8 @@ fn response(checked: &Checked, request: String) -> v1::CheckResponse {
             request,
             ..v1::CheckResponse::default()
         },
-        Checked::Accepted(record) => {
-            let body = &record.body;
+        Checked::Accepted(accepted) => {
+            let (record, body) = (&accepted.record, &accepted.record.body);
             v1::CheckResponse {
                 accepted: true,
                 reason: String::new(),
@@ -96,9 +117,9 @@ fn response(checked: &Checked, request: String) -> v1::CheckResponse {
                 profile: body.profile.as_ref().map(ToString::to_string).unwrap_or_default(),
                 scopes: body.scopes.iter().map(ToString::to_string).collect(),
                 expires_ms: record.expires.0,
-                reuse_ms: 0,
+                reuse_ms: accepted.reuse_ms,
                 request,
-                observed: Vec::new(),
+                observed: accepted.observed.iter().map(ToString::to_string).collect(),
             }
         }
     }

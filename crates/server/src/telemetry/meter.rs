@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mayfly_broker::{CanaryPlace, Meter};
-use mayfly_domain::Reason;
+use mayfly_domain::{PolicyId, Reason};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -33,6 +33,11 @@ struct Place {
     r#where: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Policy {
+    policy: String,
+}
+
 /// Counts a broker's decisions into the metrics.
 #[derive(Debug)]
 pub struct MetricsMeter {
@@ -40,6 +45,7 @@ pub struct MetricsMeter {
     decisions: Family<Decision, Counter>,
     seconds: Family<Kind, Histogram, fn() -> Histogram>,
     misuse: Family<Outcome, Counter>,
+    observed: Family<Policy, Counter>,
     swept: Counter,
     canaries: Family<Place, Histogram, fn() -> Histogram>,
     canaries_accepted: Family<Place, Counter>,
@@ -66,6 +72,7 @@ impl MetricsMeter {
             decisions: Family::default(),
             seconds: Family::new_with_constructor(seconds),
             misuse: Family::default(),
+            observed: Family::default(),
             swept: Counter::default(),
             canaries: Family::new_with_constructor(moments),
             canaries_accepted: Family::default(),
@@ -85,6 +92,11 @@ impl MetricsMeter {
                 "evidence_misuse",
                 "Evidence shown by another key than its own",
                 meter.misuse.clone(),
+            );
+            registry.register(
+                "observed_refusals",
+                "Requests that a policy in observe mode would have refused",
+                meter.observed.clone(),
             );
             registry.register("feed_number", "The feed's number, as applied here", meter.feed_number.clone());
             registry.register("feed_fresh", "1 while within the bound", meter.feed_fresh.clone());
@@ -115,6 +127,10 @@ impl Meter for MetricsMeter {
     fn misuse(&self, superseded: bool) {
         let outcome = if superseded { "superseded" } else { "refused" };
         self.misuse.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    fn observed(&self, policy: &PolicyId) {
+        self.observed.get_or_create(&Policy { policy: policy.to_string() }).inc();
     }
 
     fn swept(&self, ended: u64) {

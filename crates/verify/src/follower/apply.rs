@@ -61,6 +61,8 @@ pub(crate) struct Following<'a> {
     pub(crate) wants_ping: bool,
     told: Vec<pb::Usage>,
     pongs: u64,
+    /// Whether the session has told the policies, where they were asked for.
+    has_policies: bool,
 }
 
 impl<'a> Following<'a> {
@@ -74,6 +76,7 @@ impl<'a> Following<'a> {
             wants_ping: false,
             told: Vec::new(),
             pongs: 0,
+            has_policies: false,
         }
     }
 
@@ -88,7 +91,7 @@ impl<'a> Following<'a> {
             follower: self.id.to_vec(),
             bound_ms: self.shared.wishes.bound_ms,
             resume: self.follower.position().map(to_wire),
-            policies: false,
+            policies: self.shared.wishes.policies,
         };
         pb::FollowRequest { what: Some(pb::follow_request::What::Start(start)) }
     }
@@ -98,6 +101,7 @@ impl<'a> Following<'a> {
         self.follower.disconnected();
         self.loading = None;
         self.wants_ping = false;
+        self.has_policies = false;
         self.canaries.clear();
         self.shared.usage.give_back(std::mem::take(&mut self.told));
     }
@@ -143,6 +147,7 @@ impl<'a> Following<'a> {
             What::SnapshotEnd(end) => self.snapshot_ends(from_wire(end.position.as_ref())?)?,
             What::Events(events) => self.events(&events)?,
             What::Pong(pong) => {
+                self.needs_policies()?;
                 let answered = self.follower.pong(pong.id, from_wire(pong.position.as_ref())?);
                 self.settle(answered)?;
                 self.pongs += 1;
@@ -150,10 +155,27 @@ impl<'a> Following<'a> {
                 self.shared.publish(self.follower.fresh_until());
             }
             What::Canary(canary) => self.canary(&canary)?,
-            // Not asked for.
-            What::Policies(_) => {}
+            What::Policies(policies) => self.policies(&policies),
         }
         Ok(())
+    }
+
+    /// Policies that a session has not told may have changed since the one before.
+    fn needs_policies(&mut self) -> Result<(), Lost> {
+        match self.shared.wishes.policies && !self.has_policies {
+            true => self.settle(Err(Resync::OutOfPlace)),
+            false => Ok(()),
+        }
+    }
+
+    fn policies(&mut self, sent: &pb::RequestPolicies) {
+        self.has_policies = true;
+        #[cfg(feature = "policy")]
+        if let Some(read) = crate::policy::Policies::read(sent, self.shared.policies.load().as_deref()) {
+            self.shared.policies.store(Some(std::sync::Arc::new(read)));
+        }
+        #[cfg(not(feature = "policy"))]
+        let _ = sent;
     }
 
     fn keys(&mut self, bundle: pb::TrustBundle) -> Result<(), Lost> {
@@ -174,6 +196,7 @@ impl<'a> Following<'a> {
     fn snapshot_ends(&mut self, position: Position) -> Result<(), Lost> {
         let ended = self.follower.snapshot_ends(position);
         self.settle(ended)?;
+        self.needs_policies()?;
         let table = self.loading.take().ok_or(Lost::Malformed("the end of no snapshot"))?;
         let shared = self.shared;
         if shared.known.load().keys.is_none() {

@@ -255,7 +255,7 @@ impl Site {
         if file.exists() {
             return file;
         }
-        for part in ["trust", "profiles", "policies", "operators", "acceptors"] {
+        for part in ["trust", "profiles", "schema", "policies", "operators", "acceptors"] {
             fs::create_dir_all(dir.join(part)).unwrap();
             for entry in fs::read_dir(root().join("config").join(part)).unwrap() {
                 let entry = entry.unwrap();
