@@ -57,6 +57,16 @@ impl Cast {
         target(&self.operator, "dev-deploy-api")
     }
 
+    /// An acceptor that takes the certificates of services.
+    pub(crate) fn services(&self) -> Result<Target, Wrong> {
+        target(&self.operator, "dev-ledger-api")
+    }
+
+    /// The broker as somebody without a certificate reaches it.
+    pub(crate) fn anyone(&self) -> Result<Target, Wrong> {
+        Ok(Target { identity: None, ..self.acceptor()? })
+    }
+
     /// The broker dies and another one comes up in its directory.
     pub(crate) async fn restart(mut self) -> Result<Self, Wrong> {
         let before = self.broker.url().to_owned();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use mayfly_client::Env;
+use mayfly_domain::UnixMillis;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
@@ -13,6 +14,13 @@ use crate::stage::Wrong;
 /// A text member of a JSON object; empty where it has none.
 pub(crate) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// When a revocation was acknowledged, by the broker's clock.
+pub(crate) fn acknowledged(told: &Value) -> Result<UnixMillis, Wrong> {
+    let at = chrono::DateTime::parse_from_rfc3339(text(told, "acknowledged"));
+    let at = at.map_err(|e| Wrong::of("acknowledged", e))?.timestamp_millis();
+    Ok(UnixMillis(u64::try_from(at).unwrap_or_default()))
 }
 
 /// Somebody with an environment of their own and nothing else.

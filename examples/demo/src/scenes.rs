@@ -8,11 +8,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::api::Caller;
 use crate::cast::{Calls, Cast, Job, Minted, TRUST_DOMAIN, deploy, refused};
-use crate::program::text;
+use crate::program::{acknowledged, text};
 use crate::stage::{Stage, Wrong, show};
 
 mod following;
 mod services;
+mod stream;
 
 /// How long anything may take that must happen.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -36,6 +37,7 @@ pub(crate) async fn all(stage: &mut Stage, program: &Path, dir: &Path) -> Result
     task(stage, &mut cast).await?;
     let (job, live, dead) = revocation(stage, &mut cast).await?;
     following::play(stage, &mut cast).await?;
+    stream::play(stage, &cast).await?;
     expiry(stage, &mut cast).await?;
     thieves(stage, &cast, &job).await?;
     evidence(stage, &cast).await?;
@@ -138,9 +140,7 @@ async fn revocation(stage: &mut Stage, cast: &mut Cast) -> Result<(Job, Minted, 
             let words =
                 "revoke --owner team:payments --block --for 1h --reason laptop-stolen --ticket SEC-42";
             let told = cast.operator.json(words).await?;
-            let at = chrono::DateTime::parse_from_rfc3339(text(&told, "acknowledged"));
-            let at = at.map_err(|e| Wrong::of("acknowledged", e))?.timestamp_millis();
-            let at = UnixMillis(u64::try_from(at).unwrap_or_default());
+            let at = acknowledged(&told)?;
             let seen = timeout(PATIENCE, watched).await.map_err(|_| Wrong::new("it is still accepted"))?;
             let seen = seen.map_err(|e| Wrong::of("the watched job", e))??;
             judge(&seen, at)

@@ -25,6 +25,7 @@ fn every_line_is_as_it_should_be_without_redis() {
     assert!(output.status.success(), "{shown}{}", String::from_utf8_lossy(&output.stderr));
     assert!(shown.contains("lines were as they should be"), "{shown}");
     assert!(shown.contains("ms after the acknowledgement"), "{shown}");
+    assert!(shown.contains("ms after the acknowledgement; it saw "), "a stream was cut: {shown}");
     assert!(!shown.contains('\u{1b}'), "colours are for a terminal: {shown:?}");
 }
 

@@ -63,7 +63,7 @@ impl Service {
 }
 
 /// A join token's file for a service that `owner` answers for.
-async fn join(cast: &Cast, name: &str, owner: &str) -> Result<PathBuf, Wrong> {
+pub(super) async fn join(cast: &Cast, name: &str, owner: &str) -> Result<PathBuf, Wrong> {
     let file = cast.dir.join(format!("{owner}.join"));
     let words = format!(
         "join create --workload /svc/{name} --owner team:{owner} --environment production --reason demo --out {}",

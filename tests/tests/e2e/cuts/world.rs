@@ -40,9 +40,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new() -> Self {
-        // As the example, and for certificates too.
-        let acceptor = "name = \"ledger-api\"\nowner = \"team:billing\"\ncertificates = true\n";
-        let broker = DevBroker::start_with(&[("acceptors/ledger-api.toml", acceptor)]).await;
+        let broker = DevBroker::start().await;
         let alice = broker.operator().await;
         Self { broker, alice }
     }
