@@ -23,9 +23,11 @@ use crate::verifier::Verifier;
 
 mod answer;
 mod body;
+mod denied;
 mod shown;
 
 pub use body::Body;
+pub use denied::Denied;
 use shown::Token;
 
 /// Who makes a request, and what the credential grants: in the extensions of each request that the layer lets through.

@@ -52,9 +52,11 @@ pub use builder::{Builder, PastBound};
 pub use check::key_of;
 pub use guards::{Ended, Guard};
 pub use judged::{Judged, Kind, Request};
-pub use layer::{Body, Caller, Guarded, MayflyLayer, NoOrigin, caller};
+pub use layer::{Body, Caller, Denied, Guarded, MayflyLayer, NoOrigin, caller};
 pub use mayfly_client as client;
 pub use mayfly_credential::Usage;
+#[cfg(feature = "policy")]
+pub use mayfly_domain::{Scope, Scopes};
 #[cfg(feature = "policy")]
 pub use mayfly_policy::RequestAsk;
 pub use metrics::{Freshness, Metrics};

@@ -52,7 +52,8 @@ fn is_over(reason: Option<String>) -> bool {
     matches!(reason.as_deref(), Some("LEASE_ENDED" | "LEASE_REVOKED"))
 }
 
-fn gitlab_job() -> Job {
+/// A job of the example's billing team.
+pub(crate) fn gitlab_job() -> Job {
     Job {
         organisation: ("acme".to_owned(), "72".to_owned()),
         repository: ("billing".to_owned(), "1042".to_owned()),

@@ -130,8 +130,13 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
 pub(super) fn trailers(refusal: &Refusal) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     // What does not fit into a header is left out; the code always does.
-    let _ = status(Wrong::of(refusal.reason), refusal).add_header(&mut trailers);
+    let _ = grpc_status(refusal).add_header(&mut trailers);
     trailers
+}
+
+/// The status of a refused gRPC call.
+pub(super) fn grpc_status(refusal: &Refusal) -> Status {
+    status(Wrong::of(refusal.reason), refusal)
 }
 
 fn grpc(wrong: Wrong, refusal: &Refusal) -> Response<Bytes> {

@@ -12,10 +12,19 @@ fn blocks(page: &str, fence: &str) -> Vec<String> {
 #[test]
 fn the_acceptors_page_shows_the_code_that_is_built_and_run() {
     let page = read("docs/acceptors.md");
-    for (fence, file) in [("```rust main", "main.rs"), ("```rust internal", "bin/internal.rs")] {
+    let all = [
+        ("```rust main", "main.rs"),
+        ("```rust internal", "bin/internal.rs"),
+        ("```rust books", "bin/books.rs"),
+    ];
+    for (fence, file) in all {
         let shown = blocks(&page, fence);
         let built = read(&format!("examples/resource-server/src/{file}"));
         assert!(shown == [built], "docs/acceptors.md does not show examples/resource-server/src/{file}");
     }
-    assert_eq!(page.matches("```rust").count(), 2, "each block of code on the page is one that is built");
+    assert_eq!(
+        page.matches("```rust").count(),
+        all.len(),
+        "each block of code on the page is one that is built"
+    );
 }

@@ -72,7 +72,7 @@ pub(crate) fn mayfly() -> &'static Path {
             Some(name) => name,
         };
         let status = cargo()
-            .args("build --quiet --locked --workspace --bin mayfly --bin mayfly-demo --bin ledger --bin payments --bin resource-server --profile".split(' '))
+            .args("build --quiet --locked --workspace --bin mayfly --bin mayfly-demo --bin ledger --bin payments --bin resource-server --bin books --profile".split(' '))
             .arg(profile)
             .arg("--target-dir")
             .arg(target())
