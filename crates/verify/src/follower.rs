@@ -3,16 +3,17 @@
 //! Both run in one task, so that only one thread writes to a table. Must never prolong what no broker has confirmed.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use mayfly_domain::{BootTime, Reason};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::guards::Concerned;
-use crate::verifier::Shared;
+use crate::verifier::{Life, Shared};
 
 pub(crate) mod apply;
 pub(crate) mod dial;
@@ -28,12 +29,23 @@ const LOOKS_A_CLEANING: u32 = 40;
 /// goes away takes all its followers along at once.
 const WAIT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(3));
 
-/// Follows until it is dropped.
+/// How long a broker may take to hear that the follower leaves.
+pub(crate) const LEAVE: Duration = Duration::from_secs(2);
+
+/// Follows until it is dropped, or asked to end: then it retires first, and says so to its broker.
 pub(crate) async fn run(shared: Arc<Shared>) {
-    tokio::select! {
-        never = follow(&shared) => match never {},
-        never = watch(&shared) => match never {},
+    {
+        let mut follows = pin!(follow(&shared));
+        tokio::select! {
+            () = &mut follows => {}
+            never = watch(&shared) => match never {},
+            () = shared.comes_to(Life::Ends) => {
+                shared.retire();
+                let _ = timeout(LEAVE, follows).await;
+            }
+        }
     }
+    shared.life.send_replace(Life::Ended);
 }
 
 fn waits() -> ExponentialBackoff {
@@ -45,7 +57,7 @@ fn waits() -> ExponentialBackoff {
         .build()
 }
 
-async fn follow(shared: &Shared) -> Infallible {
+async fn follow(shared: &Shared) {
     let mut following = Following::new(shared, shared.id);
     let mut waits = waits();
     let mut turn = 0;
@@ -53,13 +65,19 @@ async fn follow(shared: &Shared) -> Infallible {
         let pongs = following.pongs();
         let lost = session::follow(&mut following, turn).await;
         following.disconnected();
+        if shared.is_at(Life::Leaves) {
+            return;
+        }
         tracing::warn!(broker = turn % shared.dial.brokers().max(1), error = %lost, "lost the feed");
         // A session that answered a ping was a good one: the next broker is asked as soon as jitter allows.
         if following.pongs() > pongs {
             waits = self::waits();
         }
         turn = turn.wrapping_add(1);
-        sleep(waits.next().unwrap_or(WAIT.1)).await;
+        tokio::select! {
+            () = sleep(waits.next().unwrap_or(WAIT.1)) => {}
+            () = shared.comes_to(Life::Leaves) => return,
+        }
     }
 }
 
@@ -88,8 +106,31 @@ async fn watch(shared: &Shared) -> Infallible {
 }
 
 impl Shared {
+    /// Waits until its life has come so far.
+    pub(crate) async fn comes_to(&self, life: Life) {
+        // The sender lives as long as this.
+        let _ = self.life.subscribe().wait_for(|now| *now >= life).await;
+    }
+
+    fn is_at(&self, life: Life) -> bool {
+        *self.life.borrow() >= life
+    }
+
+    /// Nothing is accepted any more, for good.
+    fn retire(&self) {
+        self.life.send_replace(Life::Leaves);
+        self.state.load().set_fresh_until(BootTime(0));
+        self.promised.store(0, Ordering::SeqCst);
+        self.end_guards(Concerned::All, |_| Err(Reason::AcceptorNotFresh));
+        self.tell_freshness();
+    }
+
     /// Publishes until when the table is fresh.
     pub(crate) fn publish(&self, until: BootTime) {
+        // In the task that retires: it can't come in between.
+        if self.is_at(Life::Leaves) {
+            return;
+        }
         self.state.load().set_fresh_until(until);
         self.promised.fetch_max(until.0, Ordering::SeqCst);
         self.tell_freshness();

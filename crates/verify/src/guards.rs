@@ -17,7 +17,7 @@ use crate::verifier::Verifier;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
     /// [`Reason::LeaseRevoked`], [`Reason::LeaseExpired`], [`Reason::SignerWithdrawn`], or
-    /// [`Reason::AcceptorNotFresh`] where nobody could tell for longer than the bound.
+    /// [`Reason::AcceptorNotFresh`] where nobody could tell for longer than the bound, or the verifier was shut down.
     pub reason: Reason,
 }
 

@@ -45,7 +45,8 @@ impl<'a> Server<'a> {
     }
 
     /// Serves an axum router, tonic's `Routes::prepare()`, or any other service, until `shutdown`; then lets requests
-    /// under way finish. Each request has its [`Peer`] among its extensions.
+    /// under way finish. Each request has its [`Peer`] among its extensions. The verifier goes on, for others that may
+    /// use it: a process that ends calls [`Verifier::shutdown`] after this.
     ///
     /// # Errors
     /// Where the listener fails for good.

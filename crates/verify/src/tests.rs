@@ -6,6 +6,7 @@ mod certificates;
 mod feed;
 mod guards;
 mod layer;
+mod leaving;
 #[cfg(feature = "policy")]
 mod policy;
 mod time;

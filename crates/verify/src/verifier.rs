@@ -12,6 +12,7 @@ use mayfly_domain::time::SharedClock;
 use mayfly_domain::{Audience, BootClock, Reason, Refusal};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::ask::Asking;
 use crate::builder::{Builder, PastBound};
@@ -53,6 +54,19 @@ impl Default for Wishes {
     }
 }
 
+/// How far a verifier has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Life {
+    /// It follows.
+    Follows,
+    /// It was asked to end.
+    Ends,
+    /// It accepts nothing any more, and tells its broker so.
+    Leaves,
+    /// It has ended.
+    Ended,
+}
+
 /// What checks and the follower share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -72,6 +86,7 @@ pub(crate) struct Shared {
     // The latest moment until which a table ever was fresh.
     pub(crate) promised: AtomicU64,
     pub(crate) fresh: watch::Sender<bool>,
+    pub(crate) life: watch::Sender<Life>,
     pub(crate) bundle: watch::Sender<Option<Arc<Bundle>>>,
     pub(crate) dial: Arc<dyn Dial>,
     pub(crate) asking: Asking,
@@ -125,6 +140,7 @@ impl Verifier {
             metrics: Metrics::default(),
             promised: AtomicU64::new(0),
             fresh: watch::Sender::new(false),
+            life: watch::Sender::new(Life::Follows),
             bundle: watch::Sender::new(None),
             dial,
             asking: Asking::default(),
@@ -196,7 +212,7 @@ impl Verifier {
         self.0.shared.is_fresh()
     }
 
-    /// Waits until it may decide.
+    /// Waits until it may decide; for ever where it was shut down.
     pub async fn ready(&self) {
         let mut fresh = self.fresh();
         // The sender lives as long as this verifier.
@@ -206,6 +222,24 @@ impl Verifier {
     /// Whether it may decide, as it changes; told within a quarter of a second where the bound runs out.
     pub fn fresh(&self) -> watch::Receiver<bool> {
         self.0.shared.fresh.subscribe()
+    }
+
+    /// Ends it: from here on it accepts nothing, as do its clones, every guard has ended, and its broker is told, so that
+    /// no barrier waits for this process. Call it when everything that was accepted here is over, before the process
+    /// ends: one that ends without it is waited for until its bound is over.
+    ///
+    /// Returns when the broker has heard it; where none hears, after two seconds at most.
+    pub async fn shutdown(&self) {
+        let shared = &self.0.shared;
+        shared.life.send_if_modified(|life| {
+            let follows = *life == Life::Follows;
+            if follows {
+                *life = Life::Ends;
+            }
+            follows
+        });
+        // Longer than it takes, for a runtime that ends at the same time and its tasks with it.
+        let _ = timeout(2 * follower::LEAVE, shared.comes_to(Life::Ended)).await;
     }
 
     /// What it has applied of the feed.

@@ -3,9 +3,11 @@
 use std::error::Error;
 
 use axum::Router;
+use axum::extract::State;
 use axum::routing::{get, post};
 use mayfly_verify::client::{Contexts, Env};
 use mayfly_verify::{Caller, MayflyLayer, Verifier};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -20,10 +22,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let router = Router::new()
         .route("/run", post(run).layer(mayfly.scopes(["deploy:write"])))
         .route("/whoami", get(whoami).layer(mayfly))
-        .route("/metrics", get(async move || verifier.render_metrics()));
+        .route("/metrics", get(metrics))
+        .with_state(verifier.clone());
 
     let listener = tokio::net::TcpListener::bind(std::env::var("API_LISTEN")?).await?;
-    axum::serve(listener, router).await?;
+    let mut ends = signal(SignalKind::terminate())?;
+    axum::serve(listener, router)
+        .with_graceful_shutdown(async move {
+            let _ = ends.recv().await;
+        })
+        .await?;
+    // It accepts nothing any more, and no revocation waits for it.
+    verifier.shutdown().await;
     Ok(())
 }
 
@@ -33,4 +43,8 @@ async fn run(caller: Caller) -> String {
 
 async fn whoami(caller: Caller) -> String {
     format!("{} with lease {}\n", caller.workload, caller.credential.lease)
+}
+
+async fn metrics(State(verifier): State<Verifier>) -> String {
+    verifier.render_metrics()
 }

@@ -6,6 +6,7 @@ use std::process::Stdio;
 use mayfly_proto::v1 as pb;
 use mayfly_standin::Job;
 use mayfly_testkit::process::Guarded;
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
@@ -76,7 +77,7 @@ async fn serves(broker: &DevBroker, name: &str, acceptor: &str, home: &Path) -> 
 async fn the_pages_service_does_what_the_page_says() {
     let broker = DevBroker::start().await;
     let caller = Caller { env: broker.github_env(&Job::default()), home: tempfile::tempdir().unwrap() };
-    let (_service, port) = serves(&broker, "resource-server", "deploy-api", caller.home.path()).await;
+    let (mut service, port) = serves(&broker, "resource-server", "deploy-api", caller.home.path()).await;
     let origin = format!("http://127.0.0.1:{port}");
 
     let token = caller.mayfly("mint token --profile payments-deploy --intent deploy:payments", "").await;
@@ -121,6 +122,18 @@ async fn the_pages_service_does_what_the_page_says() {
     assert!(status == 401 && answer.contains(r#"error="invalid_token""#), "{answer}");
     let (_, metrics) = ask(port, "GET /metrics", "").await;
     assert!(metrics.contains("mayfly_verify_refused_total{reason=\"LEASE_REVOKED\"} "), "{metrics}");
+
+    // A service that ends takes leave, and is waited for no more.
+    let alice = broker.operator().await;
+    let followers = async || {
+        let listed = alice.list_followers(pb::ListFollowersRequest {}).await.unwrap().followers;
+        listed.into_iter().filter(|f| f.kind == "acceptor").map(|f| f.name).collect::<Vec<_>>()
+    };
+    assert_eq!(followers().await, ["deploy-api"]);
+    service.signal(Signal::TERM);
+    until(async || service.ended()).await;
+    assert!(service.ended().unwrap().success());
+    assert_eq!(followers().await, [""; 0]);
     broker.stop().await;
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mayfly_domain::feed::Position;
@@ -25,13 +25,23 @@ const RETRY_MOST: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     answered: Mutex<Option<(u64, Position)>>,
+    /// The number of the last ping that was written.
+    written: AtomicU64,
     pub(crate) told: Notify,
 }
 
 impl Mailbox {
     pub(crate) fn answer(&self, id: u64, position: Position) {
         *self.answered.lock() = Some((id, position));
+        self.written.fetch_max(id, Ordering::AcqRel);
         self.told.notify_one();
+    }
+
+    /// Waits until the ping of this number was written.
+    pub(crate) async fn written(&self, id: u64) {
+        while self.written.load(Ordering::Acquire) < id {
+            self.told.notified().await;
+        }
     }
 
     /// The last answer, where `due` says that its time has come.
@@ -68,6 +78,11 @@ impl Pings {
     pub(crate) fn want_own(&self) {
         self.own.store(true, Ordering::Release);
         self.wanted.notify_one();
+    }
+
+    /// Takes back a follower's ping that was not written; whether there was one. One that is being written is not there.
+    pub(crate) fn withdraw(&self, id: FollowerId) -> bool {
+        self.waiting.lock().remove(&id).is_some()
     }
 
     fn take(&self) -> Vec<Waiting> {

@@ -32,6 +32,8 @@ const BEGIN_WAIT: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a follower may be silent: long after that no bound of it can last.
 const SILENCE: Duration = Duration::from_secs(60);
+/// How long a ping that is being written is waited for when its follower leaves.
+const GOOD_BYE: Duration = Duration::from_secs(1);
 /// The shortest bound: less is over before an answer can come.
 const BOUND_MIN_MS: u32 = 200;
 
@@ -196,6 +198,12 @@ impl Follows {
 
     /// The follower says that it accepts nothing any more: no barrier waits for it.
     pub async fn good_bye(self) {
+        // A ping that is written after this would bring it back.
+        let pings = &self.broker.feed().pings;
+        if !pings.withdraw(self.id) {
+            let _ = tokio::time::timeout(GOOD_BYE, self.mailbox.written(self.last_ping)).await;
+            pings.withdraw(self.id);
+        }
         if let Err(e) = self.broker.leases().store().forget_follower(self.id).await {
             tracing::debug!(error = %e, "a follower that said good-bye is remembered until its bound is over");
         }

@@ -36,6 +36,9 @@ pub(crate) enum Lost {
     /// A new snapshot is needed.
     #[error("a new snapshot is needed: {0}")]
     Resync(#[from] Resync),
+    /// It was left, with a good-bye.
+    #[error("it was left")]
+    Left,
     /// The wall clock was set back to before what was forgotten already.
     #[error("the wall clock was set back")]
     ClockBack,

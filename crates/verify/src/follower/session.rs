@@ -1,6 +1,7 @@
 //! One session with a broker, from the connection to its loss.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::time::Duration;
 
 use mayfly_client::AcceptorClient;
@@ -11,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
 use super::apply::{Following, Lost};
+use crate::verifier::Life;
 
 /// Requests that wait to be sent: a ping is sent after the one before was answered.
 const WAITING: usize = 4;
@@ -51,8 +53,11 @@ async fn run(following: &mut Following<'_>, turn: usize) -> Result<Infallible, L
     let mut due = Instant::now() + patience;
     let mut under_way = false;
     let mut ticked = false;
+    let shared = following.shared;
+    let mut leaves = pin!(shared.comes_to(Life::Leaves));
     loop {
         tokio::select! {
+            () = &mut leaves => return Err(leave(requests, stream).await),
             message = next(&mut stream) => {
                 let message = message?;
                 let is_pong = matches!(message.what, Some(pb::follow_response::What::Pong(_)));
@@ -75,6 +80,15 @@ async fn run(following: &mut Following<'_>, turn: usize) -> Result<Infallible, L
             due = Instant::now() + patience;
         }
     }
+}
+
+/// Tells the broker that nothing is accepted any more, and waits until it has heard it: it ends the stream then.
+async fn leave(requests: mpsc::Sender<pb::FollowRequest>, mut stream: Streaming<pb::FollowResponse>) -> Lost {
+    let bye = pb::FollowRequest { what: Some(pb::follow_request::What::Bye(pb::FollowBye {})) };
+    if requests.send(bye).await.is_ok() {
+        while next(&mut stream).await.is_ok() {}
+    }
+    Lost::Left
 }
 
 async fn next(stream: &mut Streaming<pb::FollowResponse>) -> Result<pb::FollowResponse, Lost> {

@@ -314,6 +314,17 @@ impl Session {
         self.pinged(position).await;
     }
 
+    /// Waits until the follower says good-bye.
+    pub(crate) async fn said_bye(&mut self) {
+        loop {
+            match soon(self.requests.message()).await.unwrap().unwrap().what.unwrap() {
+                Asked::Ping(_) => {}
+                Asked::Bye(_) => return,
+                Asked::Start(_) => panic!("started twice"),
+            }
+        }
+    }
+
     /// Waits until the follower has gone.
     pub(crate) async fn lost(&mut self) {
         while self.ping().await.is_some() {}

@@ -79,5 +79,8 @@ pub(super) async fn play(stage: &mut Stage, cast: &mut Cast) -> Result<(), Wrong
                 }
             }
         })
-        .await
+        .await?;
+    // It takes leave: what is revoked from here on does not wait for it.
+    verifier.shutdown().await;
+    Ok(())
 }

@@ -34,6 +34,7 @@ fn only(name: &str) -> Result<Peers, Wrong> {
 
 /// A stream that is open, and what it takes.
 struct Open {
+    verifier: Verifier,
     serving: JoinHandle<std::io::Result<()>>,
     /// The lease of the one that calls.
     lease: String,
@@ -50,11 +51,11 @@ impl Open {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(|e| Wrong::of("a port", e))?;
         let at = listener.local_addr().map_err(|e| Wrong::of("a port", e))?;
         let url = format!("https://{at}").parse().map_err(|e| Wrong::of("a port", e))?;
-        let callers = only("payments")?;
+        let (callers, watched) = (only("payments")?, verifier.clone());
         let serving = tokio::spawn(async move {
             let (_reporter, health) = tonic_health::server::health_reporter();
             let routes = tonic::service::Routes::new(health).prepare();
-            Server::new(&ledger, &verifier, callers).run(listener, routes, std::future::pending()).await
+            Server::new(&ledger, &watched, callers).run(listener, routes, std::future::pending()).await
         });
         let lease = caller.svid().ok_or_else(|| Wrong::new("the caller has no certificate"))?.lease;
         let channel =
@@ -63,39 +64,38 @@ impl Open {
             HealthClient::new(channel.clone()).watch(HealthCheckRequest { service: String::new() }).await;
         let mut stream = watch.map_err(|e| Wrong::of("no stream", e))?.into_inner();
         stream.message().await.map_err(|e| Wrong::of("nothing comes on the stream", e))?;
-        Ok(Self { serving, lease: lease.to_string(), stream, _caller: (caller, channel) })
+        Ok(Self { verifier, serving, lease: lease.to_string(), stream, _caller: (caller, channel) })
     }
 
-    /// Waits until it is cut: when, and what its caller is told.
-    async fn cut(mut self) -> Result<(UnixMillis, tonic::Status), Wrong> {
-        let told = self.stream.message().await;
-        let at = SystemClock.now();
+    /// Ends the service that serves it.
+    async fn end(self) {
         self.serving.abort();
-        match told {
-            Err(status) => Ok((at, status)),
-            Ok(_) => Err(Wrong::new("the stream goes on, or ends as if all were well")),
-        }
+        self.verifier.shutdown().await;
+    }
+}
+
+/// Waits until the stream is cut: when, and what its caller is told.
+async fn cut(
+    stream: &mut tonic::Streaming<HealthCheckResponse>,
+) -> Result<(UnixMillis, tonic::Status), Wrong> {
+    match timeout(PATIENCE, stream.message()).await {
+        Ok(Err(status)) => Ok((SystemClock.now(), status)),
+        Ok(Ok(_)) | Err(_) => Err(Wrong::new("the stream goes on, or ends as if all were well")),
     }
 }
 
 pub(super) async fn play(stage: &mut Stage, cast: &Cast) -> Result<(), Wrong> {
-    let open = Open::between(cast).await?;
+    let mut open = Open::between(cast).await?;
     let words = format!("lease revoke {} --reason drill", open.lease);
     stage
         .line("`mayfly lease revoke` of a service that calls", "an open gRPC stream ends with it", async {
-            let cut = tokio::spawn(open.cut());
-            let at = acknowledged(&cast.operator.json(&words).await?)?;
-            let cut = timeout(PATIENCE, cut).await.map_err(|_| Wrong::new("the stream goes on"))?;
-            let (ended, status) = cut.map_err(|e| Wrong::of("the stream", e))??;
-            let after = ended.0.saturating_sub(at.0);
-            Ok((
-                (),
-                format!(
-                    "cut {after} ms after the acknowledgement; it saw {:?}: {}",
-                    status.code(),
-                    status.message()
-                ),
-            ))
+            let (told, cut) = tokio::join!(cast.operator.json(&words), cut(&mut open.stream));
+            let (acknowledged, (ended, status)) = (acknowledged(&told?)?, cut?);
+            let after = ended.0.saturating_sub(acknowledged.0);
+            let seen = format!("cut {after} ms after the acknowledgement; it saw {:?}: ", status.code());
+            Ok(((), seen + status.message()))
         })
-        .await
+        .await?;
+    open.end().await;
+    Ok(())
 }

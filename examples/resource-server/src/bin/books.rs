@@ -9,6 +9,7 @@ use axum::http::Uri;
 use axum::routing::get;
 use mayfly_verify::client::{Contexts, Env};
 use mayfly_verify::{Caller, Denied, MayflyLayer, RequestAsk, Scopes, Verifier};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -21,11 +22,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mayfly = MayflyLayer::new(&verifier, &std::env::var("API_ORIGIN")?)?;
     let router = Router::new()
         .route("/books/{book}/entries", get(entries).layer(mayfly.scopes(["ledger:read"])))
-        .with_state(verifier);
+        .with_state(verifier.clone());
 
     let listener = tokio::net::TcpListener::bind(std::env::var("API_LISTEN")?).await?;
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).await?;
+    let mut ends = signal(SignalKind::terminate())?;
+    axum::serve(listener, service)
+        .with_graceful_shutdown(async move {
+            let _ = ends.recv().await;
+        })
+        .await?;
+    verifier.shutdown().await;
     Ok(())
 }
 

@@ -24,6 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = tokio::net::TcpListener::bind(std::env::var("API_LISTEN")?).await?;
     let stop = async { drop(tokio::signal::ctrl_c().await) };
     Server::new(&identity, &verifier, peers).run(listener, router, stop).await?;
+    verifier.shutdown().await;
     identity.release().await?;
     Ok(())
 }
