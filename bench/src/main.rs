@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 pub(crate) use outcome::{Failed, Result};
 
@@ -37,9 +37,9 @@ struct Args {
     /// Where brokers and Redis keep their files: the disk whose syncs are measured.
     #[arg(long, default_value = "target/bench")]
     disk: PathBuf,
-    /// Which stores are measured.
-    #[arg(long, value_delimiter = ',', default_value = "redis,embedded")]
-    stores: Vec<String>,
+    /// What is measured.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "redis,feed,embedded")]
+    parts: Vec<Part>,
     /// How long one run of one measurement takes, in seconds.
     #[arg(long, default_value_t = 4)]
     seconds: u64,
@@ -52,6 +52,17 @@ struct Args {
     /// Leases in the store when the feed is measured.
     #[arg(long, default_value_t = 1_000_000)]
     feed_leases: u64,
+}
+
+/// Measurements that belong together.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Part {
+    /// One broker over Redis: mints, checks, revocations, certificates, services, acceptors.
+    Redis,
+    /// Three brokers over one full Redis, and twenty acceptors that follow.
+    Feed,
+    /// One broker over its own file.
+    Embedded,
 }
 
 /// What this program is when it starts itself.
@@ -101,7 +112,7 @@ fn main() -> ExitCode {
                 feed_leases: args.feed_leases,
                 disk: args.disk,
             };
-            runtime.block_on(scenes::all(&plan, &args.stores, &args.report))
+            runtime.block_on(scenes::all(&plan, &args.parts, &args.report))
         }
     };
     match done {

@@ -26,7 +26,7 @@ use crate::outcome::say;
 use crate::picture;
 use crate::report::Report;
 use crate::site::{ACCEPTOR, OPERATOR, Site};
-use crate::{Failed, Plan, Result};
+use crate::{Failed, Plan, Result, host};
 
 const BROKERS: usize = 3;
 const FOLLOWERS: usize = 20;
@@ -204,8 +204,9 @@ async fn throughput(scene: &Scene, report: &mut Report) -> Result<()> {
          return redis.call('GET', 'mf:changes')",
     );
     let now = SystemClock.now();
-    let heap = |verifier: &Verifier| verifier.revocations();
-    let before: usize = scene.followers.iter().map(heap).sum();
+    let held = || scene.followers.iter().map(Verifier::revocations).sum::<usize>();
+    let resident = || host::resident(std::process::id()).unwrap_or_default();
+    let (before, smaller) = (held(), resident());
     let begin = Instant::now();
     let mut last = 0_u64;
     for batch in 0..EVENTS / BATCH {
@@ -225,13 +226,19 @@ async fn throughput(scene: &Scene, report: &mut Report) -> Result<()> {
         sleep(Duration::from_millis(2)).await;
     }
     let per_s = EVENTS as f64 / begin.elapsed().as_secs_f64();
-    let held: usize = scene.followers.iter().map(heap).sum();
+    let applied = held().saturating_sub(before) as f64;
     report.add(
         Measured::of("feed_events_per_s", "1/s", &[per_s]).target(Target::AtLeast(20_000.0)).reference(
             "applied by all followers",
-            (held - before) as f64,
+            applied,
             "",
         ),
+    );
+    let grown = resident().saturating_sub(smaller) as f64;
+    report.add(
+        Measured::of("verify_bytes_per_revocation", "B", &[grown / applied])
+            .target(Target::AtMost(200.0))
+            .reference("this process grew by", grown / f64::from(1 << 20), "MiB"),
     );
     Ok(())
 }

@@ -10,12 +10,13 @@ use crate::{Failed, Plan, Result};
 /// What an allocator and its arenas come and go by without any lease: less is flat.
 const NOISE: u64 = 2 * 1024 * 1024;
 
-/// Mints twice as many leases as the plan says and compares the broker's memory after a thousand and after all.
+/// Mints twice as many leases as the plan says and compares the broker's memory after a tenth of them, when every thread's
+/// allocator has come to its size, and after all.
 pub(super) async fn memory(plan: &Plan, scene: &mut Scene, report: &mut Report) -> Result<()> {
     let unknown = || Failed::new("the broker's memory can't be read here");
-    load::run(&mut scene.minters, Until::Made(1_000), &[]).await?;
-    let before = scene.broker.resident().ok_or_else(unknown)?;
     let all = plan.leases.saturating_mul(2);
+    load::run(&mut scene.minters, Until::Made(all / 10), &[]).await?;
+    let before = scene.broker.resident().ok_or_else(unknown)?;
     say(&format!("minting {all} leases"));
     let run = load::run(&mut scene.minters, Until::Made(all), &scene.watched.clone()).await?;
     let after = scene.broker.resident().ok_or_else(unknown)?;

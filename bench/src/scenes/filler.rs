@@ -24,11 +24,6 @@ pub(super) fn fill(redis: &mut redis::Connection, id: &[u8; 16], count: u64) -> 
         }
     }
     let own = format!("mf:x:{{{}}}", id[15]).into_bytes();
-    let synced: Vec<String> = redis::cmd("CONFIG").arg("GET").arg("appendfsync").query(redis)?;
-    let sync = |redis: &mut redis::Connection, how: &str| {
-        redis::cmd("CONFIG").arg("SET").arg("appendfsync").arg(how).query::<()>(redis)
-    };
-    sync(redis, "no")?;
     say(&format!("filling the store with {count} leases"));
     for batch in 0..count.div_ceil(BATCH) {
         let mut pipe = redis::pipe();
@@ -45,6 +40,5 @@ pub(super) fn fill(redis: &mut redis::Connection, id: &[u8; 16], count: u64) -> 
         }
         pipe.query::<()>(redis)?;
     }
-    sync(redis, synced.get(1).map_or("always", String::as_str))?;
     Ok(())
 }

@@ -24,7 +24,7 @@ use crate::jobs::{Held, Jobs, Minter, Wish};
 use crate::outcome::say;
 use crate::report::Report;
 use crate::site::Site;
-use crate::{Plan, Result, raw};
+use crate::{Part, Plan, Result, raw};
 
 /// Calls at once where there are many.
 pub(crate) const IN_FLIGHT: usize = 64;
@@ -33,24 +33,21 @@ pub(crate) const CONNECTIONS: usize = 4;
 /// People behind the jobs: owners besides the team.
 const PERSONS: usize = 50;
 
-/// Measures everything on the named stores, writes the report and prints the table.
-pub(crate) async fn all(plan: &Plan, stores: &[String], report_file: &Path) -> Result<()> {
+/// Measures these parts and `mayfly dev`, writes the report and prints the table.
+pub(crate) async fn all(plan: &Plan, parts: &[Part], report_file: &Path) -> Result<()> {
     std::fs::create_dir_all(&plan.disk)?;
     let disk = plan.disk.canonicalize()?;
     // What the fixtures put into a temporary directory is to be on the measured disk too.
     let _ = tempfile::env::override_temp_dir(&disk);
     let plan = Plan { disk, ..plan.clone() };
     let mut report = Report::new(&plan);
-    for store in stores {
-        say(&format!("{store}: starting a broker"));
+    for part in parts {
+        say(&format!("{part:?}: starting"));
         let dir = tempfile::tempdir()?;
-        match store.as_str() {
-            "redis" => {
-                redis(&plan, dir, &mut report).await?;
-                report.write(report_file)?;
-                feed::on_redis(&plan, report_file, &mut report).await?;
-            }
-            _ => embedded(&plan, dir, &mut report).await?,
+        match part {
+            Part::Redis => redis(&plan, dir, &mut report).await?,
+            Part::Feed => feed::on_redis(&plan, report_file, &mut report).await?,
+            Part::Embedded => embedded(&plan, dir, &mut report).await?,
         }
         report.write(report_file)?;
     }

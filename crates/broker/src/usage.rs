@@ -7,11 +7,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use mayfly_domain::{ProfileName, SpiffeId, UnixMillis};
+use futures::{StreamExt as _, stream};
+use mayfly_domain::{AcceptorName, LeaseId, ProfileName, SpiffeId, UnixMillis};
 use mayfly_lease::feed::{UsageCount, UsedItem};
+use mayfly_lease::{LeaseRecord, StoreError};
 use parking_lot::Mutex;
 
 use crate::broker::Broker;
+use crate::staff::AcceptorEntry;
 
 /// How often counts go to the store.
 pub(crate) const EVERY: Duration = Duration::from_secs(10);
@@ -19,6 +22,8 @@ pub(crate) const EVERY: Duration = Duration::from_secs(10);
 const MOST: usize = 65_536;
 /// How many counts go to the store at once.
 const AT_ONCE: usize = 1_000;
+/// How many leases of reports are read at once.
+const READS: usize = 16;
 const DAY_MS: u64 = 86_400_000;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,9 +34,21 @@ struct What {
     item: UsedItem,
 }
 
+/// What a follower says of a lease: the lease's record tells the rest, and whether it can be.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Report {
+    by: AcceptorName,
+    item: UsedItem,
+}
+
+type Reports = HashMap<LeaseId, HashMap<Report, u64>>;
+
 #[derive(Debug, Default)]
 struct Counted {
     uses: HashMap<What, u64>,
+    reports: Reports,
+    /// How many reports there are.
+    reported: usize,
     /// Uses that found no room since the last time.
     left_out: u64,
 }
@@ -55,9 +72,29 @@ impl Usage {
         self.0.lock().add(what, uses);
     }
 
+    /// Keeps a follower's report until its lease is read.
+    fn report(&self, lease: LeaseId, report: Report, uses: u64) {
+        self.0.lock().add_report(lease, report, uses);
+    }
+
+    fn take_reports(&self) -> Reports {
+        let mut counted = self.0.lock();
+        counted.reported = 0;
+        std::mem::take(&mut counted.reports)
+    }
+
+    fn put_back_reports(&self, lease: LeaseId, reports: HashMap<Report, u64>) {
+        let mut counted = self.0.lock();
+        for (report, uses) in reports {
+            counted.add_report(lease, report, uses);
+        }
+    }
+
     /// Takes everything that was counted, and how many uses were not.
     fn take(&self) -> (Vec<UsageCount>, u64) {
-        let Counted { uses, left_out } = std::mem::take(&mut *self.0.lock());
+        let mut counted = self.0.lock();
+        let (uses, left_out) = (std::mem::take(&mut counted.uses), std::mem::take(&mut counted.left_out));
+        drop(counted);
         let count = |(what, uses): (What, u64)| UsageCount {
             day: what.day,
             profile: what.profile,
@@ -86,17 +123,74 @@ impl Counted {
             self.left_out = self.left_out.saturating_add(uses);
         }
     }
+
+    fn add_report(&mut self, lease: LeaseId, report: Report, uses: u64) {
+        let has_room = self.reported < MOST;
+        let of_lease = self.reports.get_mut(&lease);
+        if let Some(so_far) = of_lease.and_then(|reports| reports.get_mut(&report)) {
+            *so_far = so_far.saturating_add(uses);
+        } else if has_room {
+            self.reports.entry(lease).or_default().insert(report, uses);
+            self.reported += 1;
+        } else {
+            self.left_out = self.left_out.saturating_add(uses);
+        }
+    }
+}
+
+/// Whether the acceptor can have seen this used: it may check the lease's credential, which grants it.
+fn can_be(item: &UsedItem, record: &LeaseRecord, entry: &AcceptorEntry) -> bool {
+    let body = &record.body;
+    let may_check = match &body.audience {
+        Some(audience) => entry.audiences.contains(audience),
+        None => entry.certificates,
+    };
+    may_check
+        && match item {
+            UsedItem::Intent(intent) => body.intent.as_ref() == Some(intent),
+            UsedItem::Scope(scope) => body.scopes.iter().any(|granted| granted == scope),
+        }
 }
 
 impl Broker {
-    /// Counts what a follower says that it used; the reporter's word is good for what it may check only, which is the
-    /// caller's to hold.
-    pub fn used(&self, profile: &ProfileName, workload: &SpiffeId, item: UsedItem, uses: u64) {
-        self.usage().record(self.clock().now(), profile, workload, item, uses);
+    /// Counts what a follower says that it used; its word is good for what it may check only.
+    pub(crate) fn used(&self, by: &AcceptorName, lease: LeaseId, item: UsedItem, uses: u64) {
+        self.usage().report(lease, Report { by: by.clone(), item }, uses);
+    }
+
+    /// Reads the leases that followers reported of and counts what can have been.
+    async fn read_reports(&self) {
+        let read = |(lease, reports)| async move { (lease, reports, self.leases().store().get(lease).await) };
+        let mut settled = stream::iter(self.usage().take_reports()).map(read).buffer_unordered(READS);
+        while let Some((lease, reports, record)) = settled.next().await {
+            match record {
+                Ok(record) => self.count_reports(lease, record.as_ref(), reports),
+                Err(StoreError::Corrupt(_)) => self.count_reports(lease, None, reports),
+                Err(e) => {
+                    tracing::debug!(error = %e, "reported uses are counted later");
+                    self.usage().put_back_reports(lease, reports);
+                }
+            }
+        }
+    }
+
+    fn count_reports(&self, lease: LeaseId, record: Option<&LeaseRecord>, reports: HashMap<Report, u64>) {
+        let (running, now) = (self.running(), self.clock().now());
+        for (Report { by, item }, uses) in reports {
+            let counts = record.zip(running.acceptors.get(&by)).filter(|(r, entry)| can_be(&item, r, entry));
+            match counts.and_then(|(record, _)| Some((record.body.profile.as_ref()?, &record.body.workload)))
+            {
+                Some((profile, workload)) => self.usage().record(now, profile, workload, item, uses),
+                None => {
+                    tracing::debug!(acceptor = %by, %lease, "a report of uses is of no lease that it may check")
+                }
+            }
+        }
     }
 
     /// Adds everything that was counted to the store; what it does not take is kept for the next time.
     pub async fn flush_usage(&self) {
+        self.read_reports().await;
         let (counts, left_out) = self.usage().take();
         if left_out > 0 {
             tracing::warn!(left_out, "uses were not counted: too many different ones at once");

@@ -23,6 +23,7 @@ pub struct Metrics {
     asked: AtomicU64,
     guards_open: AtomicU64,
     guards_ended: ByReason,
+    sessions: AtomicU64,
     snapshots: AtomicU64,
     events: AtomicU64,
 }
@@ -65,6 +66,7 @@ impl Default for Metrics {
             asked: AtomicU64::new(0),
             guards_open: AtomicU64::new(0),
             guards_ended: ByReason::default(),
+            sessions: AtomicU64::new(0),
             snapshots: AtomicU64::new(0),
             events: AtomicU64::new(0),
         }
@@ -102,6 +104,11 @@ impl Metrics {
         self.guards_ended.count(reason);
     }
 
+    /// A session began.
+    pub fn session(&self) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A whole snapshot was taken.
     pub fn snapshot(&self) {
         self.snapshots.fetch_add(1, Ordering::Relaxed);
@@ -137,6 +144,11 @@ impl Metrics {
         self.guards_ended.of(reason)
     }
 
+    /// How many sessions with a broker began: more than a few a day means that they break.
+    pub fn sessions(&self) -> u64 {
+        read(&self.sessions)
+    }
+
     /// How many snapshots were taken.
     pub fn snapshots(&self) -> u64 {
         read(&self.snapshots)
@@ -154,6 +166,7 @@ impl Metrics {
             "Connections ended by their guard, by reason",
             &self.guards_ended,
         );
+        out.one("sessions_total", "counter", "Sessions with a broker that began", read(&self.sessions));
         out.one("snapshots_total", "counter", "Snapshots of the feed taken", read(&self.snapshots));
         out.one("events_total", "counter", "Events of the feed applied", read(&self.events));
         out.one("event_number", "gauge", "Number of the last event applied", freshness.number);

@@ -1,11 +1,11 @@
-//! What was used at checks that were decided here: for each workload the intents and the scopes, told with the pings.
+//! What was used at checks that were decided here: for each lease its intent and the scopes, told with the pings.
 //!
 //! Must never grow without bound, or slow a check.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
-use mayfly_domain::{Intent, Scope, SpiffeId};
+use mayfly_domain::{Intent, LeaseId, Scope};
 use mayfly_proto::v1 as pb;
 use parking_lot::Mutex;
 
@@ -24,7 +24,7 @@ enum What {
 
 /// What waits to be told.
 #[derive(Debug, Default)]
-pub(crate) struct Usage(Mutex<HashMap<(SpiffeId, What), u64>>);
+pub(crate) struct Usage(Mutex<HashMap<(LeaseId, What), u64>>);
 
 impl Usage {
     /// Takes what an entry of the cache has counted.
@@ -37,12 +37,12 @@ impl Usage {
         let counters = intent.zip(first).chain(scopes.zip(rest));
         for (what, counter) in counters {
             if counter.load(Ordering::Relaxed) > 0 {
-                self.add((judged.workload.clone(), what), counter.swap(0, Ordering::Relaxed));
+                self.add((judged.credential.lease, what), counter.swap(0, Ordering::Relaxed));
             }
         }
     }
 
-    fn add(&self, key: (SpiffeId, What), uses: u64) {
+    fn add(&self, key: (LeaseId, What), uses: u64) {
         let mut waiting = self.0.lock();
         if let Some(count) = waiting.get_mut(&key) {
             *count = count.saturating_add(uses);
@@ -56,8 +56,8 @@ impl Usage {
         for usage in told {
             let intent = Intent::parse(&usage.intent).map(What::Intent);
             let what = intent.or_else(|_| Scope::parse(&usage.scope).map(What::Scope));
-            if let (Ok(workload), Ok(what)) = (SpiffeId::parse(&usage.workload), what) {
-                self.add((workload, what), usage.uses);
+            if let (Ok(lease), Ok(what)) = (LeaseId::parse(&usage.lease), what) {
+                self.add((lease, what), usage.uses);
             }
         }
     }
@@ -68,9 +68,8 @@ impl Usage {
         let keys: Vec<_> = waiting.keys().take(PING_MAX).cloned().collect();
         let taken = keys.into_iter().filter_map(|key| waiting.remove_entry(&key));
         taken
-            .map(|((workload, what), uses)| {
-                let mut usage =
-                    pb::Usage { workload: workload.as_str().into(), uses, ..pb::Usage::default() };
+            .map(|((lease, what), uses)| {
+                let mut usage = pb::Usage { lease: lease.to_string(), uses, ..pb::Usage::default() };
                 match what {
                     What::Intent(intent) => usage.intent = intent.as_str().into(),
                     What::Scope(scope) => usage.scope = scope.as_str().into(),

@@ -212,6 +212,13 @@ impl Verifier {
         self.0.shared.is_fresh()
     }
 
+    /// For how long it may decide without a further answer, and how far it has come.
+    pub fn freshness(&self) -> Freshness {
+        let state = self.0.shared.state.load();
+        let left = state.fresh_until().since(self.0.shared.boot.now());
+        Freshness { left, number: state.position().number }
+    }
+
     /// Waits until it may decide; for ever where it was shut down.
     pub async fn ready(&self) {
         let mut fresh = self.fresh();
@@ -269,9 +276,6 @@ impl Verifier {
 
     /// What it counts, in Prometheus' text format.
     pub fn render_metrics(&self) -> String {
-        let shared = &self.0.shared;
-        let state = shared.state.load();
-        let left = state.fresh_until().since(shared.boot.now());
-        shared.metrics.render(Freshness { left, number: state.position().number })
+        self.metrics().render(self.freshness())
     }
 }

@@ -2,8 +2,9 @@
 //! whether it accepts a credential, and how far it has come. Nothing ships from here.
 //!
 //! A question is one octet (1: a token and its proof, separated by a line feed; 2: a certificate; 3: nothing, only how
-//! far), the length of what follows in 4 octets, and that. An answer is one octet each for accepted and fresh, the
-//! position's number in 8 octets, and the reason of a refusal, with its length in one octet in front.
+//! far), the length of what follows in 4 octets, and that. An answer is one octet for accepted, the milliseconds for which
+//! it is fresh and the position's number in 8 octets each, and the reason of a refusal, with its length in one octet in
+//! front.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -59,10 +60,11 @@ async fn answer(mut stream: TcpStream, verifier: Verifier) -> Result<(), Box<dyn
             _ => Ok(()),
         };
         // Read after the judgement: what was accepted was accepted at this place or an earlier one.
-        let (fresh, number) = (verifier.is_fresh(), verifier.position().number);
+        let place = verifier.freshness();
         let reason = judged.err().map_or("", |refusal| refusal.reason.as_str());
-        let mut out = vec![u8::from(reason.is_empty()), u8::from(fresh)];
-        out.extend(number.to_be_bytes());
+        let mut out = vec![u8::from(reason.is_empty())];
+        out.extend(u64::try_from(place.left.as_millis())?.to_be_bytes());
+        out.extend(place.number.to_be_bytes());
         out.push(u8::try_from(reason.len())?);
         out.extend(reason.bytes());
         stream.write_all(&out).await?;

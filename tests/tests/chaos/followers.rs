@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use mayfly_domain::time::{Clock as _, SystemClock};
+use mayfly_domain::time::{BootTime, Clock as _, SystemClock};
 use mayfly_testkit::process::Guarded;
 use mayfly_testkit::proxy::Proxy;
 use mayfly_verify::{PastBound, Request, Usage, Verifier};
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::Url;
 
-use super::ledger::{Credential, Form};
+use super::ledger::{Credential, Form, now};
 use super::world::World;
 use crate::harness::{API, proof_of};
 
@@ -42,7 +42,8 @@ pub(crate) struct Follower {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Told {
     pub(crate) refused: Option<String>,
-    pub(crate) fresh: bool,
+    /// For how much longer it may decide.
+    pub(crate) left_ms: u64,
     pub(crate) number: u64,
 }
 
@@ -67,12 +68,12 @@ fn framed(kind: u8, what: &[u8]) -> Vec<u8> {
 
 /// The next answer of a process.
 pub(crate) async fn answer(line: &mut TcpStream) -> std::io::Result<Told> {
-    let (accepted, fresh) = (line.read_u8().await? == 1, line.read_u8().await? == 1);
-    let number = line.read_u64().await?;
+    let accepted = line.read_u8().await? == 1;
+    let (left_ms, number) = (line.read_u64().await?, line.read_u64().await?);
     let mut reason = vec![0; line.read_u8().await?.into()];
     line.read_exact(&mut reason).await?;
     let refused = (!accepted).then(|| String::from_utf8_lossy(&reason).into_owned());
-    Ok(Told { refused, fresh, number })
+    Ok(Told { refused, left_ms, number })
 }
 
 impl Follower {
@@ -131,6 +132,22 @@ impl Follower {
             Judge::Inside(..) => None,
             Judge::Process(process, _) => Some(process),
         }
+    }
+
+    /// Whether a broker has answered a ping that it sent at `moment` or later.
+    pub(crate) async fn was_confirmed_since(&self, moment: BootTime) -> bool {
+        let left_ms = match &self.judge {
+            Judge::Inside(verifier, _) => u64::try_from(verifier.freshness().left.as_millis()).unwrap(),
+            Judge::Process(_, address) => {
+                let mut line = TcpStream::connect(address).await.unwrap();
+                line.write_all(&framed(3, &[])).await.unwrap();
+                match timeout(ANSWER, answer(&mut line)).await {
+                    Ok(Ok(told)) => told.left_ms,
+                    Ok(Err(_)) | Err(_) => 0,
+                }
+            }
+        };
+        moment.plus_ms(self.bound_ms) <= now().plus_ms(left_ms)
     }
 
     /// A line on which it can be asked.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mayfly_domain::time::{Clock as _, SystemClock};
+use mayfly_domain::time::{BootTime, Clock as _, SystemClock};
 use mayfly_proto::v1 as pb;
 use mayfly_verify::PastBound;
 use tokio::task::JoinSet;
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::checks::{Askers, ask};
 use super::faults::{CLOCK_STEP_S, Fault};
 use super::followers::Follower;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, now};
 use super::load::{Load, Worker};
 use super::random::Random;
 use super::tally::Tally;
@@ -158,6 +158,7 @@ impl Run {
     /// new certificates where the store has forgotten that they had some.
     async fn recover(&self, random: &Random, fault: Option<Fault>) {
         let mut last = String::new();
+        let over = now();
         let again = async {
             if fault.is_some_and(Fault::forgets) {
                 while let Err(why) = self.renew_people().await {
@@ -165,7 +166,7 @@ impl Run {
                     sleep(Duration::from_millis(50)).await;
                 }
             }
-            while let Err(why) = self.probe(random).await {
+            while let Err(why) = self.probe(random, over).await {
                 last = why;
                 sleep(Duration::from_millis(20)).await;
             }
@@ -190,8 +191,9 @@ impl Run {
         known.map(drop).map_err(|no| format!("status: {}", no.code))
     }
 
-    /// Mints at every broker and asks everybody about it.
-    async fn probe(&self, random: &Random) -> Result<(), String> {
+    /// Mints at every broker, asks everybody about it, and lets everybody hear of a revocation and of a broker, since the
+    /// fault was over.
+    async fn probe(&self, random: &Random, over: BootTime) -> Result<(), String> {
         for broker in 0..self.world.brokers.len() {
             let (minted, _) = self
                 .probe
@@ -224,6 +226,10 @@ impl Run {
             };
             let name = &follower.name;
             timeout(HEARD, heard).await.map_err(|_| format!("{name} has not heard of a revocation"))?;
+            // It hears of revocations before its first ping is answered: until then it lives on what it was told before.
+            if !follower.was_confirmed_since(over).await {
+                return Err(format!("{name} waits for an answer to a ping"));
+            }
         }
         Ok(())
     }

@@ -8,17 +8,18 @@ use std::time::Duration;
 use futures::future::join_all;
 use mayfly_client::channel;
 use mayfly_domain::LeaseId;
-use mayfly_domain::time::{BootClock as _, SystemBootClock};
+use mayfly_domain::time::{BootClock as _, Clock as _, SystemBootClock, SystemClock};
 use mayfly_proto::v1 as pb;
 use mayfly_proto::v1::operator_service_client::OperatorServiceClient;
 use mayfly_testkit::redis::RedisServer;
+use mayfly_verify::{Request, Verifier};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::Channel;
 
-use crate::harness::{Node, Operator, Site, load_spec, owner};
+use crate::harness::{API, Node, Operator, Site, load_spec, owner, proof_of, until};
 use follower::{Bare, Raw, begin, reason};
 
 const BOUND: Duration = Duration::from_secs(5);
@@ -275,6 +276,35 @@ async fn canaries_are_measured_here_and_at_followers() {
     let listed = alice.client.list_leases(all).await.unwrap().leases;
     assert!(listed.iter().all(|lease| !lease.workload.contains("canary")));
     assert!(!node.audit().contains("canary"));
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_decides_by_itself_tells_what_was_used_and_goes_on_following() {
+    let site = Site::embedded();
+    let node = site.start("one").await;
+    let alice = node.operator("alice").await;
+    let job = node.job(&site, &load_spec("1", "1")).await;
+    let minted = job.mint("load", "use:load").await.unwrap();
+    let api = node.acceptor("load-api").await;
+    let target = node.target(Some(api.certified.files.clone()));
+    let verifier = Verifier::builder(target).bound(Duration::from_secs(1)).start().unwrap();
+    verifier.ready().await;
+
+    let token = minted.credential.as_str();
+    let uses = async || {
+        let proof = proof_of(&job.key, token, SystemClock.now());
+        let request = Request { method: "GET", url: API, dpop: Some(&proof), ..Request::default() };
+        verifier.check_token(token, &request).unwrap();
+        node.broker.flush_usage().await;
+        let asked = pb::GetUsageRequest { profile: "load".into() };
+        let days = alice.client.get_usage(asked).await.unwrap().days;
+        days.iter().map(|day| (day.workload.clone(), day.intent.clone(), day.uses)).next()
+    };
+    let (workload, intent, first) = until(uses).await;
+    assert_eq!((workload, intent.as_str()), (minted.workload.clone(), "use:load"));
+    until(async || uses().await.filter(|(.., uses)| *uses > first + 1)).await;
+    assert_eq!(verifier.metrics().sessions(), 1, "it told twice in the session in which it began");
     node.stop().await;
 }
 

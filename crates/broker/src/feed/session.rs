@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_domain::feed::{Change, Event, Position};
-use mayfly_domain::{Invalid, LeaseId, ProfileName, Reason, Refusal, SpiffeId, defaults};
+use mayfly_domain::{Invalid, LeaseId, Reason, Refusal, defaults};
 use mayfly_lease::feed::{FollowerId, FollowerKind, FollowerPing, UsedItem};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
@@ -214,16 +214,9 @@ impl Follows {
         self.seat.entry()
     }
 
-    /// Counts what the follower says that it used, where the acceptor could have.
-    pub fn used(&self, profile: &ProfileName, workload: &SpiffeId, item: UsedItem, uses: u64) {
-        let running = self.broker.running();
-        let own = running.engine.profile(profile).is_some_and(|profile| match profile.token() {
-            Some(token) => self.entry().audiences.contains(&token.audience),
-            None => self.entry().certificates,
-        });
-        if own {
-            self.broker.used(profile, workload, item, uses);
-        }
+    /// Counts what the follower says that a lease's credential was used for.
+    pub fn used(&self, lease: LeaseId, item: UsedItem, uses: u64) {
+        self.broker.used(&self.seat.acceptor().name, lease, item, uses);
     }
 
     fn write(&self, id: u64, applied: u64, told: Position) {

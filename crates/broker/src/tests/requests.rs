@@ -1,6 +1,6 @@
 //! Judging what a request wants, and how long the answer may be reused.
 
-use mayfly_domain::{Reason, Scope, Scopes};
+use mayfly_domain::{LeaseId, Reason, Scope, Scopes};
 use mayfly_lease::feed::UsedItem;
 use mayfly_lease::{LeaseStore as _, StoreError};
 use mayfly_policy::RequestAsk;
@@ -137,4 +137,36 @@ async fn what_is_used_at_accepted_checks_is_counted_and_kept_while_the_store_is_
     let scope = UsedItem::Scope("deploy:write".parse().unwrap());
     let intent = UsedItem::Intent("deploy:payments".parse().unwrap());
     assert_eq!(used, [(scope, 1), (intent, 2)]);
+}
+
+#[tokio::test]
+async fn what_followers_report_is_counted_where_they_may_check_it_and_it_was_granted() {
+    let site = Site::new().await;
+    let node = site.broker("one").await;
+    let worker = Worker::payments("1");
+    let issued = node.mint(&worker, &site.token(&worker), deploy()).await.unwrap();
+    let scope = |name: &str| UsedItem::Scope(name.parse().unwrap());
+    let intent = |name: &str| UsedItem::Intent(name.parse().unwrap());
+    let report = |by: &str, lease, item| node.broker.used(&by.parse().unwrap(), lease, item, 3);
+    let lease = issued.record.id;
+    for _ in 0..2 {
+        report("deploy-api", lease, scope("deploy:write"));
+    }
+    report("deploy-api", lease, intent("deploy:payments"));
+    report("deploy-api", lease, scope("never:granted"));
+    report("deploy-api", lease, intent("deploy:another"));
+    report("ledger", lease, scope("deploy:write"));
+    report("nobody", lease, scope("deploy:write"));
+    report("deploy-api", LeaseId::from_bytes([7; 16]), scope("deploy:write"));
+    let away = StoreError::Unavailable("away".into());
+    node.store.faults.lock().one = Some(("get", away));
+    node.broker.flush_usage().await;
+    node.store.faults.lock().one = None;
+    node.broker.flush_usage().await;
+    let counts = node.store.usage(&"payments-deploy".parse().unwrap()).await.unwrap();
+    let mut used: Vec<_> = counts.iter().map(|u| (u.workload.clone(), u.item.clone(), u.uses)).collect();
+    used.sort();
+    let workload = issued.record.body.workload.clone();
+    let expected = [(workload.clone(), scope("deploy:write"), 6), (workload, intent("deploy:payments"), 3)];
+    assert_eq!(used, expected, "nothing twice, nothing of others");
 }

@@ -2,9 +2,7 @@
 
 use mayfly_broker::{CanaryCounts, CanarySeen, FollowStart, Ping, Told};
 use mayfly_domain::feed::{Epoch, Event, Position};
-use mayfly_domain::{
-    Generation, GenerationId, Intent, Invalid, LeaseId, ProfileName, Refusal, Scope, SpiffeId,
-};
+use mayfly_domain::{Generation, GenerationId, Intent, Invalid, LeaseId, Refusal, Scope};
 use mayfly_lease::feed::UsedItem;
 use mayfly_proto::v1;
 use mayfly_proto::v1::follow_request::What as Wire;
@@ -19,10 +17,8 @@ const CANARIES_MAX: usize = 16;
 /// Something that was used, as a follower reports it.
 #[derive(Debug, Clone)]
 pub struct Used {
-    /// The profile.
-    pub profile: ProfileName,
-    /// The workload.
-    pub workload: SpiffeId,
+    /// The lease whose credential was shown.
+    pub lease: LeaseId,
     /// What.
     pub item: UsedItem,
     /// How often.
@@ -90,12 +86,7 @@ pub fn used(wire: v1::Usage) -> Result<Used, Refusal> {
         ("", intent) => UsedItem::Intent(Intent::parse(intent)?),
         _ => return Err(wrong("usage", "must be of a scope or of an intent")),
     };
-    Ok(Used {
-        profile: ProfileName::parse(&wire.profile)?,
-        workload: SpiffeId::parse(&wire.workload)?,
-        item,
-        uses: wire.uses,
-    })
+    Ok(Used { lease: LeaseId::parse(&wire.lease)?, item, uses: wire.uses })
 }
 
 fn position(wire: v1::FeedPosition) -> Result<Position, Refusal> {
@@ -184,8 +175,7 @@ mod tests {
     #[test]
     fn a_ping_reports_a_bounded_number_of_well_formed_uses() {
         let usage = v1::Usage {
-            profile: "deploy".into(),
-            workload: "spiffe://acme.internal/ci/deploy".into(),
+            lease: "01a2124e-6b1b-7470-a138-3522c00036f8".into(),
             scope: "deploy:write".into(),
             intent: String::new(),
             uses: 3,
@@ -201,8 +191,8 @@ mod tests {
         for bad in [
             v1::Usage { intent: "deploy:payments".into(), ..usage.clone() },
             v1::Usage { scope: String::new(), ..usage.clone() },
-            v1::Usage { profile: "no profile".into(), ..usage.clone() },
-            v1::Usage { workload: "deploy".into(), ..usage },
+            v1::Usage { lease: String::new(), ..usage.clone() },
+            v1::Usage { lease: "no lease".into(), ..usage },
         ] {
             assert!(ping(vec![bad], vec![]).is_err());
         }

@@ -172,7 +172,7 @@ fn heard(follows: &mut Follows, wire: v1::FollowRequest) -> Result<bool, Refusal
         Said::Ping(ping, uses) => {
             follows.ping(&ping)?;
             for used in uses {
-                follows.used(&used.profile, &used.workload, used.item, used.uses);
+                follows.used(used.lease, used.item, used.uses);
             }
             Ok(false)
         }

@@ -123,6 +123,7 @@ impl<'a> Following<'a> {
         let known = self.shared.known.load();
         self.shared.known.store(known.with_terms(terms).into());
         self.wants_ping = self.follower.position().is_some();
+        self.shared.metrics.session();
         Ok(())
     }
 

@@ -317,9 +317,10 @@ async fn what_was_used_is_told_with_a_ping() {
         }
     })
     .await;
-    let mut told: Vec<_> = told.iter().map(|u| (&*u.workload, &*u.intent, &*u.scope, u.uses)).collect();
+    let mut told: Vec<_> = told.iter().map(|u| (&*u.lease, &*u.intent, &*u.scope, u.uses)).collect();
     told.sort_unstable();
-    assert_eq!(told, [(WORKLOAD, "", "a:read", 3), (WORKLOAD, "deploy:payments", "", 3)]);
+    let lease = lease().to_string();
+    assert_eq!(told, [(&*lease, "", "a:read", 3), (&*lease, "deploy:payments", "", 3)]);
     let again = session.pinged(at(7)).await.usage;
     assert!(again.is_empty(), "told twice: {again:?}");
 }
