@@ -131,6 +131,15 @@ impl TokenVerifier {
     }
 }
 
+/// What a token that somebody else has verified says of whom it is for and of the key that it is bound to. Nothing is
+/// verified here; none where it is no token.
+pub fn said(token: &str) -> Option<(Audience, Option<Thumbprint>)> {
+    let claims = Compact::parse(token, TOKEN_OCTETS_MAX)?.payload_octets()?;
+    let claims: Claims = serde_json::from_slice(&claims).ok()?;
+    let key = claims.cnf.map(|cnf| Thumbprint::parse(&cnf.jkt)).transpose().ok()?;
+    Some((claims.aud, key))
+}
+
 impl Claims {
     fn read(self, issuer: &str, signer: SignerId) -> Result<VerifiedToken, Refusal> {
         let no = |why: &'static str| Refusal::new(Reason::TokenMalformed, why);

@@ -1,4 +1,4 @@
-//! Past the bound: a broker is asked about each request.
+//! Past the bound: a broker is asked about each request, and again and again about what goes on.
 //!
 //! Must never take anything but a broker's yes for one.
 
@@ -6,20 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_client::{AcceptorClient, Failure};
-use mayfly_credential::Usage;
+use mayfly_credential::{Usage, token};
 use mayfly_domain::{
-    CredentialId, Intent, LeaseId, Owner, Owners, ProfileName, Reason, Refusal, Scope, Scopes, SpiffeId,
-    TaskId, UnixMillis,
+    Audience, CredentialId, Intent, LeaseId, Owner, Owners, ProfileName, Reason, Refusal, Scope, Scopes,
+    SpiffeId, TaskId, Thumbprint, UnixMillis,
 };
 use mayfly_proto::v1 as pb;
 use mayfly_proto::v1::check_request::Credential;
 use parking_lot::Mutex;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::builder::PastBound;
 use crate::check::grants;
+use crate::guards::Ended;
 use crate::judged::{Judged, Kind, Request};
-use crate::verifier::{Shared, Verifier};
+use crate::verifier::{Life, Shared, Verifier};
 
 /// How long a request waits for one broker's answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -59,7 +60,32 @@ impl Verifier {
             ..Default::default()
         };
         let answer = self.ask(question, refusal).await;
-        self.counted(answer.and_then(|answer| read(&answer, Kind::Certificate)).map(Arc::new))
+        self.counted(answer.and_then(|answer| read(&answer, Kind::Certificate, None, None)).map(Arc::new))
+    }
+
+    /// Waits until what only a broker has judged counts no more: it has expired, a broker that is asked once in each
+    /// bound says so, or none answers.
+    pub(crate) async fn asked_until_over(&self, judged: &Judged) -> Ended {
+        let shared = self.shared();
+        let asks = async {
+            loop {
+                let left = judged.expires.0.saturating_sub(shared.clock.now().0);
+                sleep(Duration::from_millis(left.min(u64::from(shared.wishes.bound_ms)))).await;
+                if shared.clock.now() >= judged.expires {
+                    return Reason::LeaseExpired;
+                }
+                let lease = Credential::Lease(judged.credential.lease.to_string());
+                let question = pb::CheckRequest { credential: Some(lease), ..Default::default() };
+                if let Err(refusal) = self.ask(question, Reason::AcceptorNotFresh.into()).await {
+                    return refusal.reason;
+                }
+            }
+        };
+        let reason = tokio::select! {
+            reason = asks => reason,
+            () = shared.comes_to(Life::Leaves) => Reason::AcceptorNotFresh,
+        };
+        Ended { reason }
     }
 
     fn asks(&self, refusal: &Refusal) -> bool {
@@ -79,14 +105,28 @@ impl Verifier {
             dpop: request.dpop.unwrap_or_default().to_owned(),
             ..Default::default()
         };
-        question.credential = Some(match (request.dpop, request.peer) {
+        let (credential, audience, key) = match (request.dpop, request.peer) {
             // The broker has not seen the connection: token and binding are verified here by the last known keys, and
             // it is asked about the lease.
-            (None, Some(_)) => Credential::Lease(shared.bound_lease(token, request)?.to_string()),
-            _ => Credential::Token(token.to_owned()),
-        });
+            (None, Some(_)) => {
+                let known = shared.bound_token(token, request)?;
+                let lease = Credential::Lease(known.credential.lease.to_string());
+                (lease, known.audience.clone(), known.key)
+            }
+            // What it says counts where the broker says that the token does.
+            _ => {
+                let (audience, key) = token::said(token).ok_or(Reason::TokenMalformed)?;
+                (Credential::Token(token.to_owned()), Some(audience), key)
+            }
+        };
+        // The broker knows what the acceptor may take, and not what this process takes of that.
+        let own = &shared.wishes.audiences;
+        if !own.is_empty() && !audience.as_ref().is_some_and(|audience| own.contains(audience)) {
+            return Err(Reason::TokenAudience.into());
+        }
+        question.credential = Some(credential);
         shared.nonce_is_good(request.dpop)?;
-        let judged = read(&self.ask(question, refusal).await?, Kind::Token)?;
+        let judged = read(&self.ask(question, refusal).await?, Kind::Token, audience, key)?;
         grants(&judged.scopes, request.scopes)?;
         Ok(Arc::new(judged))
     }
@@ -139,7 +179,12 @@ impl Shared {
     }
 }
 
-fn read(answer: &pb::CheckResponse, kind: Kind) -> Result<Judged, Refusal> {
+fn read(
+    answer: &pb::CheckResponse,
+    kind: Kind,
+    audience: Option<Audience>,
+    key: Option<Thumbprint>,
+) -> Result<Judged, Refusal> {
     let no = |_| Refusal::new(Reason::Internal, "the broker's answer can't be read");
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let owners: Result<Vec<_>, _> = answer.owners.iter().map(|owner| Owner::parse(owner)).collect();
@@ -153,10 +198,10 @@ fn read(answer: &pb::CheckResponse, kind: Kind) -> Result<Judged, Refusal> {
         intent: some(&answer.intent).map(|intent| Intent::parse(&intent)).transpose().map_err(no)?,
         profile: some(&answer.profile).map(|name| ProfileName::parse(&name)).transpose().map_err(no)?,
         scopes: Scopes::new(scopes.map_err(no)?).map_err(no)?,
-        audience: None,
+        audience,
         expires: UnixMillis(answer.expires_ms),
         observation: None,
-        key: None,
+        key,
         signer: None,
     })
 }

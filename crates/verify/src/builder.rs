@@ -20,7 +20,8 @@ pub enum PastBound {
     #[default]
     Refuse,
     /// `check_token_or_ask` and `check_certificate_or_ask` ask a broker about each request. Where none answers they
-    /// refuse; so does whatever does not ask. Connections that are guarded end all the same.
+    /// refuse; so does whatever does not ask. The layer asks again, once in each bound, about requests and answers that
+    /// go on. Connections that are guarded end all the same.
     AskOnline,
 }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use mayfly_credential::{Presented, Usage, VerifiedToken, WorkloadCertificate, dpop};
 use mayfly_domain::defaults::TOKEN_OCTETS_MAX;
 use mayfly_domain::follow::Dead;
-use mayfly_domain::{LeaseId, Reason, Refusal, Scopes, Thumbprint};
+use mayfly_domain::{Reason, Refusal, Scopes, Thumbprint};
 use rustls_pki_types::CertificateDer;
 
 use crate::cache::{Cache, Entry};
@@ -47,13 +47,13 @@ impl Shared {
         Ok(entry)
     }
 
-    /// The lease of a token that is bound to this connection's key.
-    pub(crate) fn bound_lease(&self, token: &str, request: &Request<'_>) -> Result<LeaseId, Refusal> {
+    /// A token that is bound to this connection's key, whose lease is to be judged by somebody else.
+    pub(crate) fn bound_token(&self, token: &str, request: &Request<'_>) -> Result<Arc<Judged>, Refusal> {
         let entry = self.shown(token, request)?;
         if self.clock.now() >= entry.judged.expires {
             return Err(Reason::LeaseExpired.into());
         }
-        Ok(entry.judged.credential.lease)
+        Ok(Arc::clone(&entry.judged))
     }
 
     fn new_token(&self, known: &Known, token: &str) -> Result<Arc<Entry>, Refusal> {

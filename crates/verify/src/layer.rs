@@ -16,7 +16,7 @@ use mayfly_domain::{Reason, Refusal};
 use tower::{Layer, Service};
 
 use crate::check::grants;
-use crate::guards::Guard;
+use crate::guards::Ended;
 use crate::judged::{Judged, Request as Asked};
 use crate::peer::Peer;
 use crate::verifier::Verifier;
@@ -29,6 +29,12 @@ mod shown;
 pub use body::Body;
 pub use denied::Denied;
 use shown::Token;
+
+/// The longest answer that is not cut: it is sent whole though its lease ends meanwhile.
+const SHORT_OCTETS_MAX: u64 = 64 * 1024;
+
+/// Done when something has to end.
+type Over = std::pin::Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// Who makes a request, and what the credential grants: in the extensions of each request that the layer lets through.
 /// An extractor of axum's.
@@ -115,8 +121,7 @@ impl MayflyLayer {
         if dpop.is_some() && judged.key.is_none() {
             return Err(Refusal::new(Reason::ProofInvalid, "a proof for a token that is bound to no key"));
         }
-        // What only a broker has judged carries nothing that an event could be compared with.
-        Ok(Admitted { guarded: judged.observation.is_none(), judged })
+        Ok(Admitted { judged, guarded: false })
     }
 
     fn peer(&self, peer: &Peer) -> Result<Admitted, Refusal> {
@@ -126,16 +131,22 @@ impl MayflyLayer {
         Ok(Admitted { judged, guarded: true })
     }
 
-    /// A guard for what rests on a credential from now on.
-    fn guard(&self, judged: &Arc<Judged>) -> Result<Guard, Refusal> {
+    /// Tells when what rests on a credential from now on has to end.
+    fn over(&self, judged: &Arc<Judged>) -> Result<Over, Refusal> {
+        if judged.observation.is_none() {
+            // What only a broker has judged carries nothing that an event could be compared with.
+            let (verifier, judged) = (self.verifier.clone(), Arc::clone(judged));
+            return Ok(Box::pin(async move { verifier.asked_until_over(&judged).await }));
+        }
         let guard = self.verifier.guard(judged);
-        guard.check().map(|()| guard)
+        guard.check()?;
+        Ok(Box::pin(async move { guard.ended().await }))
     }
 }
 
 struct Admitted {
     judged: Arc<Judged>,
-    /// Whether what rests on it ends by another guard, or can't be guarded.
+    /// Whether what rests on it ends by another guard.
     guarded: bool,
 }
 
@@ -200,33 +211,34 @@ impl MayflyLayer {
         };
         parts.extensions.insert(Caller(Arc::clone(&judged)));
         // A request that is there whole is judged already; one that still comes may last as long as it likes.
-        let mut guard = None;
+        let mut over = None;
         if !guarded && !body.is_end_stream() {
-            guard = match self.guard(&judged) {
-                Ok(guard) => Some(guard),
+            over = match self.over(&judged) {
+                Ok(over) => Some(over),
                 Err(why) => return refused(&why),
             };
         }
         let answer = inner.call(Request::from_parts(parts, body));
-        let answered = match &guard {
-            Some(guard) => tokio::select! {
+        let answered = match &mut over {
+            Some(over) => tokio::select! {
                 biased;
-                ended = guard.ended() => return refused(&ended.reason.into()),
+                ended = over => return refused(&ended.reason.into()),
                 answer = answer => answer?,
             },
             None => answer.await?,
         };
         let body = answered.body();
-        let streams = !guarded && !body.is_end_stream() && body.size_hint().exact().is_none();
-        if streams && guard.is_none() {
-            guard = match self.guard(&judged) {
-                Ok(guard) => Some(guard),
+        let is_short = body.size_hint().exact().is_some_and(|octets| octets <= SHORT_OCTETS_MAX);
+        let streams = !guarded && !body.is_end_stream() && !is_short;
+        if streams && over.is_none() {
+            over = match self.over(&judged) {
+                Ok(over) => Some(over),
                 Err(why) => return refused(&why),
             };
         }
         let grpc = answer::is_grpc(&headers);
-        let mut answered = answered.map(|body| match guard.filter(|_| streams) {
-            Some(guard) => Body::guarded(body, guard, grpc),
+        let mut answered = answered.map(|body| match over.filter(|_| streams) {
+            Some(over) => Body::guarded(body, over, grpc),
             None => Body::plain(body),
         });
         if let Some(nonce) = nonce.as_deref().and_then(|nonce| HeaderValue::from_str(nonce).ok()) {

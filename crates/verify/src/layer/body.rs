@@ -7,11 +7,9 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use mayfly_domain::Refusal;
 
-use super::answer;
-use crate::guards::{Ended, Guard};
+use super::{Over, answer};
 
 type Fault = Box<dyn std::error::Error + Send + Sync>;
-type Over = Pin<Box<dyn Future<Output = Ended> + Send>>;
 
 /// The body of an answer that came through the layer.
 pub struct Body<B>(Kind<B>);
@@ -32,10 +30,9 @@ impl<B> Body<B> {
         Self(Kind::Told(text))
     }
 
-    /// A body that ends when the guard does: for gRPC with a status that says why, else with an error, by which the
+    /// A body that ends when `over` is done: for gRPC with a status that says why, else with an error, by which the
     /// stream is reset.
-    pub(super) fn guarded(body: B, guard: Guard, grpc: bool) -> Self {
-        let over = Box::pin(async move { guard.ended().await });
+    pub(super) fn guarded(body: B, over: Over, grpc: bool) -> Self {
         Self(Kind::Guarded { body: Box::pin(body), over, grpc })
     }
 }

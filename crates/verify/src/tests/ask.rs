@@ -5,7 +5,7 @@ use mayfly_proto::v1::check_request::Credential;
 
 use super::WORKLOAD;
 use super::broker::{BOUND_MS, Site};
-use super::tokens::{Key, bound_to, claims, lease, request};
+use super::tokens::{AUDIENCE, Key, bound_to, claims, lease, request, with};
 use crate::builder::PastBound;
 use crate::judged::Request;
 
@@ -14,8 +14,8 @@ async fn who_asks_gets_a_brokers_word_for_each_request() {
     let (key, holder) = (Key::new(), Key::new());
     let token = key.token(&claims().to_string());
     let mut site = Site::new().await;
-    let with = |b: crate::Builder| b.past_bound(PastBound::AskOnline);
-    let (verifier, _session) = site.fresh_with(with, &[&key.public]).await;
+    let asking = |b: crate::Builder| b.past_bound(PastBound::AskOnline);
+    let (verifier, _session) = site.fresh_with(asking, &[&key.public]).await;
     verifier.check_token_or_ask(&token, &request()).await.unwrap();
     assert!(site.checks.lock().await.is_empty(), "fresh, and yet asked");
     site.hands.boot_passes(BOUND_MS);
@@ -43,6 +43,13 @@ async fn who_asks_gets_a_brokers_word_for_each_request() {
     assert_eq!(asked[0].credential, Some(Credential::Lease(lease().to_string())));
     let stolen = Request { peer: Some(&other), ..request() };
     assert_eq!(verifier.check_token_or_ask(&bound, &stolen).await.unwrap_err().reason, Reason::ProofMissing);
+    // What it is bound to, and for whom it is, are known of both.
+    let proof = holder.proof(&bound, "1", |_| {});
+    for shown in [Request { peer: Some(&own), ..request() }, Request { dpop: Some(&proof), ..request() }] {
+        let judged = verifier.check_token_or_ask(&bound, &shown).await.unwrap();
+        assert_eq!((judged.key, judged.audience.as_ref().map(|a| a.as_str())), (Some(own), Some(AUDIENCE)));
+    }
+    site.checks.lock().await.clear();
     // What is wrong in itself is not asked about.
     assert!(verifier.check_token_or_ask("a.b.c", &request()).await.is_err());
     assert!(site.checks.lock().await.is_empty());
@@ -64,8 +71,8 @@ async fn who_refuses_asks_nobody() {
 async fn who_asks_demands_its_nonce_all_the_same() {
     let (key, holder) = (Key::new(), Key::new());
     let mut site = Site::new().await;
-    let with = |b: crate::Builder| b.past_bound(PastBound::AskOnline).demand_nonce();
-    let (verifier, session) = site.fresh_with(with, &[&key.public]).await;
+    let asking = |b: crate::Builder| b.past_bound(PastBound::AskOnline).demand_nonce();
+    let (verifier, session) = site.fresh_with(asking, &[&key.public]).await;
     drop(session);
     site.hands.boot_passes(BOUND_MS);
     // Of a key that this acceptor could not be told of yet.
@@ -83,4 +90,19 @@ async fn who_asks_demands_its_nonce_all_the_same() {
     assert!(site.checks.lock().await.is_empty());
     assert_eq!(judge(verifier.nonce()).await, None);
     assert_eq!(site.checks.lock().await.len(), 1);
+}
+
+#[tokio::test]
+async fn who_asks_takes_tokens_of_its_own_audiences_alone() {
+    let mut site = Site::new().await;
+    let own = AUDIENCE.parse().unwrap();
+    let verifier = site.builder().past_bound(PastBound::AskOnline).audiences([own]).start().unwrap();
+    // It has not even been told the keys.
+    let _session = site.session().await;
+    let key = Key::new();
+    let others = key.token(&with("aud", "https://other.acme.internal".into()));
+    let refused = verifier.check_token_or_ask(&others, &request()).await.unwrap_err();
+    assert_eq!(refused.reason, Reason::TokenAudience);
+    assert!(site.checks.lock().await.is_empty());
+    verifier.check_token_or_ask(&key.token(&claims().to_string()), &request()).await.unwrap();
 }

@@ -1,7 +1,7 @@
 //! A broker that says what a test wants, over a real gRPC stream, and clocks that stand until they are moved.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use mayfly_client::{Failure, Pin, Target};
@@ -73,12 +73,15 @@ pub(crate) struct Site {
     pub(crate) hands: Arc<Hands>,
     sessions: mpsc::Receiver<Session>,
     pub(crate) checks: Arc<Mutex<Vec<pb::CheckRequest>>>,
+    /// Whether every check is refused.
+    pub(crate) revoked: Arc<AtomicBool>,
     address: String,
 }
 
 struct Service {
     sessions: mpsc::Sender<Session>,
     checks: Arc<Mutex<Vec<pb::CheckRequest>>>,
+    revoked: Arc<AtomicBool>,
 }
 
 #[tonic::async_trait]
@@ -90,7 +93,8 @@ impl AcceptorService for Service {
         asked: tonic::Request<pb::CheckRequest>,
     ) -> Result<Response<pb::CheckResponse>, Status> {
         let asked = asked.into_inner();
-        let accepted = asked.url != "https://deploy.acme.internal/refused";
+        let revoked = self.revoked.load(Ordering::SeqCst);
+        let accepted = asked.url != "https://deploy.acme.internal/refused" && !revoked;
         self.checks.lock().await.push(asked);
         Ok(Response::new(pb::CheckResponse {
             accepted,
@@ -141,11 +145,12 @@ impl Site {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (sender, sessions) = mpsc::channel(16);
-        let checks = Arc::<Mutex<_>>::default();
-        let service = Service { sessions: sender, checks: Arc::clone(&checks) };
+        let (checks, revoked) = (Arc::<Mutex<_>>::default(), Arc::<AtomicBool>::default());
+        let service =
+            Service { sessions: sender, checks: Arc::clone(&checks), revoked: Arc::clone(&revoked) };
         let server = Server::builder().add_service(AcceptorServiceServer::new(service));
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        Self { hands: Hands::new(), sessions, checks, address }
+        Self { hands: Hands::new(), sessions, checks, revoked, address }
     }
 
     pub(crate) fn builder(&self) -> Builder {

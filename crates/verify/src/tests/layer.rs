@@ -1,6 +1,10 @@
 //! The layer: whom it lets through, what it answers others, and how what it let through ends.
 
 use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -16,6 +20,7 @@ use tower::{Layer as _, ServiceExt as _, service_fn};
 use super::broker::{BOUND_MS, Session, Site, at, mark, soon};
 use super::tokens::{Key, bound_to, lease};
 use super::{NOW, WORKLOAD};
+use crate::builder::{Builder, PastBound};
 use crate::layer::{Body, Caller, MayflyLayer};
 use crate::verifier::Verifier;
 
@@ -32,10 +37,12 @@ struct World {
 
 impl World {
     async fn new(nonce: bool) -> Self {
+        Self::with(|builder| if nonce { builder.demand_nonce() } else { builder }).await
+    }
+
+    async fn with(with: impl FnOnce(Builder) -> Builder) -> Self {
         let (mut site, key, holder) = (Site::new().await, Key::new(), Key::new());
-        let (verifier, session) = site
-            .fresh_with(|builder| if nonce { builder.demand_nonce() } else { builder }, &[&key.public])
-            .await;
+        let (verifier, session) = site.fresh_with(with, &[&key.public]).await;
         let token = key.token(&bound_to(&holder));
         let layer = MayflyLayer::new(&verifier, ORIGIN).unwrap();
         Self { site, session, verifier, layer, holder, token }
@@ -188,6 +195,87 @@ async fn the_end_of_a_grpc_stream_says_why() {
     assert_eq!(status.code(), tonic::Code::Unauthenticated);
     assert!(mayfly_client::Failure::from(status).is(Reason::LeaseRevoked));
     assert!(soon(body.frame()).await.is_none());
+}
+
+/// A body of which it is known how long it is, and which comes bit by bit.
+struct Long(Parts);
+
+impl http_body::Body for Long {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+        self.0.poll_next_unpin(cx)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(1 << 20)
+    }
+}
+
+#[tokio::test]
+async fn a_long_answer_ends_with_the_lease_though_its_length_is_known() {
+    let mut world = World::new(false).await;
+    let (part, parts) = mpsc::channel(4);
+    let parts = std::sync::Arc::new(std::sync::Mutex::new(Some(parts)));
+    let service = world.layer.layer(service_fn(move |_: Request<Empty<Bytes>>| {
+        let parts = parts.lock().unwrap().take().unwrap();
+        async { Ok::<_, Infallible>(Response::new(Long(ReceiverStream::new(parts)))) }
+    }));
+    let answer = service.oneshot(world.request("1", |_| {}).map(|_| Empty::new())).await.unwrap();
+    let mut frames = answer.into_body().into_data_stream();
+    part.send(Ok(http_body::Frame::data(Bytes::from_static(b"1")))).await.unwrap();
+    assert_eq!(soon(frames.next()).await.unwrap().unwrap(), "1");
+    world.revoke().await;
+    let _ = part.send(Ok(http_body::Frame::data(Bytes::from_static(b"2")))).await;
+    assert!(soon(frames.next()).await.unwrap().unwrap_err().to_string().starts_with("LEASE_REVOKED"));
+}
+
+#[tokio::test]
+async fn what_a_broker_was_asked_about_ends_when_it_says_so() {
+    let asking = |b: Builder| b.past_bound(PastBound::AskOnline).bound(Duration::from_millis(20));
+    let world = World::with(asking).await;
+    world.site.hands.boot_passes(BOUND_MS);
+    let (part, parts) = mpsc::channel(4);
+    let parts = std::sync::Arc::new(std::sync::Mutex::new(Some(parts)));
+    let service = world.layer.layer(service_fn(move |_: Request<Full<Bytes>>| {
+        let parts = parts.lock().unwrap().take().unwrap();
+        async { Ok::<_, Infallible>(streaming(parts)) }
+    }));
+    let answer = service.oneshot(world.request("1", |_| {})).await.unwrap();
+    assert_eq!(answer.status(), 200, "the proof that a broker has verified is one");
+    let mut frames = answer.into_body().into_data_stream();
+    part.send(Ok(http_body::Frame::data(Bytes::from_static(b"1")))).await.unwrap();
+    assert_eq!(soon(frames.next()).await.unwrap().unwrap(), "1");
+    world.site.revoked.store(true, Ordering::SeqCst);
+    let last = soon(frames.next()).await.unwrap().unwrap_err();
+    assert!(last.to_string().starts_with("LEASE_REVOKED"), "{last}");
+}
+
+#[tokio::test]
+async fn what_a_broker_was_asked_about_ends_in_its_time_and_with_the_verifier() {
+    let asking = |b: Builder| b.past_bound(PastBound::AskOnline).bound(Duration::from_millis(20));
+    for (ends, why) in [(true, "LEASE_EXPIRED"), (false, "ACCEPTOR_NOT_FRESH")] {
+        let world = World::with(asking).await;
+        world.site.hands.boot_passes(BOUND_MS);
+        let (_part, parts) = mpsc::channel(4);
+        let parts = std::sync::Arc::new(std::sync::Mutex::new(Some(parts)));
+        let service = world.layer.layer(service_fn(move |_: Request<Full<Bytes>>| {
+            let parts = parts.lock().unwrap().take().unwrap();
+            async { Ok::<_, Infallible>(streaming(parts)) }
+        }));
+        let answer = service.oneshot(world.request("1", |_| {})).await.unwrap();
+        let mut frames = answer.into_body().into_data_stream();
+        if ends {
+            world.site.hands.set_wall(NOW.plus(60_000));
+        } else {
+            soon(world.verifier.shutdown()).await;
+        }
+        assert!(soon(frames.next()).await.unwrap().unwrap_err().to_string().starts_with(why));
+    }
 }
 
 #[tokio::test]
