@@ -210,7 +210,7 @@ impl Broker {
             tracing::warn!(request = record.request, "evidence was presented by another key than its own");
         }
         // What there are too many of is not recorded each.
-        if matches!(refusal.reason, Reason::AuditUnavailable | Reason::RateLimited) {
+        if matches!(refusal.reason, Reason::AuditUnavailable | Reason::RateLimited | Reason::Overloaded) {
             return;
         }
         let mut record = record.refused(refusal);

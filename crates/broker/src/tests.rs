@@ -7,6 +7,7 @@ mod blocks;
 mod canaries;
 mod check;
 mod config;
+mod crowd;
 mod feed;
 mod followers;
 mod foreign;

@@ -70,6 +70,8 @@ pub const PAYLOAD_OCTETS_MAX: usize = 24 * 1024;
 pub const MESSAGE_OCTETS_MAX: usize = 64 * 1024;
 /// The largest JWKS document, in octets.
 pub const JWKS_OCTETS_MAX: usize = 256 * 1024;
+/// How many connections a broker has at once.
+pub const CONNECTIONS: u32 = 10_000;
 /// How long a follower may decide without an answer to a later ping where it asks for nothing, in milliseconds.
 pub const FOLLOW_BOUND_MS: u32 = 5_000;
 /// The longest that a follower is allowed, in milliseconds.

@@ -295,7 +295,7 @@ fn broker_settings(settings: &config::Settings, audit_file: PathBuf) -> Result<S
         },
         pointers,
         audit_file,
-        feed: settings.feed.broker(),
+        feed: settings.feed.broker(settings.limits.connections),
         skew_ms: defaults::SKEW_MS,
     })
 }

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use mayfly_domain::{BootTime, Reason};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::guards::Concerned;
 use crate::verifier::{Life, Shared};
@@ -18,16 +17,15 @@ use crate::verifier::{Life, Shared};
 pub(crate) mod apply;
 pub(crate) mod dial;
 mod session;
+mod turns;
 
 use apply::Following;
+use turns::Turns;
 
 /// The longest pause between two looks at the clocks.
 const LOOK: Duration = Duration::from_millis(250);
 /// Looks between two cleanings of the table.
 const LOOKS_A_CLEANING: u32 = 40;
-/// The shortest and the longest wait before the next session. As much as the shortest is added at random: a broker that
-/// goes away takes all its followers along at once.
-const WAIT: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(3));
 
 /// How long a broker may take to hear that the follower leaves.
 pub(crate) const LEAVE: Duration = Duration::from_secs(2);
@@ -48,34 +46,21 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     shared.life.send_replace(Life::Ended);
 }
 
-fn waits() -> ExponentialBackoff {
-    ExponentialBuilder::default()
-        .with_min_delay(WAIT.0)
-        .with_max_delay(WAIT.1)
-        .with_jitter()
-        .without_max_times()
-        .build()
-}
-
 async fn follow(shared: &Shared) {
     let mut following = Following::new(shared, shared.id);
-    let mut waits = waits();
-    let mut turn = 0;
+    let mut turns = Turns::new(shared.dial.brokers());
     loop {
         let pongs = following.pongs();
-        let lost = session::follow(&mut following, turn).await;
+        let lost = session::follow(&mut following, turns.turn()).await;
         following.disconnected();
         if shared.is_at(Life::Leaves) {
             return;
         }
-        tracing::warn!(broker = turn % shared.dial.brokers().max(1), error = %lost, "lost the feed");
-        // A session that answered a ping was a good one: the next broker is asked as soon as jitter allows.
-        if following.pongs() > pongs {
-            waits = self::waits();
-        }
-        turn = turn.wrapping_add(1);
+        tracing::warn!(broker = turns.turn(), error = %lost, "lost the feed");
+        // A session that answered a ping was a good one.
+        let wait = turns.next(Instant::now(), following.pongs() > pongs, lost.retry_after());
         tokio::select! {
-            () = sleep(waits.next().unwrap_or(WAIT.1)) => {}
+            () = sleep(wait) => {}
             () = shared.comes_to(Life::Leaves) => return,
         }
     }

@@ -221,6 +221,29 @@ async fn a_broker_whose_store_is_silent_says_so_and_comes_back_by_itself() {
     node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_than_may_follow_are_told_when_to_come_back() {
+    let site = Site::embedded();
+    let file = site.configure("one");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let few = "connections = 10\nconnections_per_address = 10\n";
+    std::fs::write(&file, text.replacen("connections_per_address = 10_000\n", few, 1)).unwrap();
+    let node = site.start("one").await;
+    let api = node.acceptor("load-api").await;
+    let channel = channel::connect(&node.target(Some(api.certified.files.clone()))).await.unwrap();
+    // Four fifths of the connections may follow, be it over one.
+    let followers = join_all((1..=8).map(|id| Bare::over(channel.clone(), begin(id)))).await;
+    let mut followers: Vec<Bare> = followers.into_iter().map(Result::unwrap).collect();
+    let other = channel::connect(&node.target(Some(api.certified.files.clone()))).await.unwrap();
+    let refused = Bare::over(other.clone(), begin(9)).await.err().unwrap();
+    assert_eq!(refused.code, "OVERLOADED");
+    assert!(refused.retry_after.is_some_and(|wait| wait >= Duration::from_secs(1)), "{refused:?}");
+    followers.remove(0).bye().await;
+    let again = async || Bare::over(other.clone(), begin(9)).await.ok();
+    crate::harness::until(again).await;
+    node.stop().await;
+}
+
 /// As after a restart of everything: all come at once, and checks go on meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hundreds_that_come_at_once_are_all_served_and_hold_no_check_up() {

@@ -53,6 +53,16 @@ pub struct FeedSettings {
     pub ping_ms: u32,
     /// How often a canary is let go, in ms; 0: never.
     pub canary_ms: u32,
+    /// How many acceptors' processes may follow this broker at once.
+    pub followers: usize,
+}
+
+impl FeedSettings {
+    /// How many may follow a broker that has so many connections: four fifths of them, each with one of its own. The
+    /// others are left to those who mint, check and revoke.
+    pub fn followers_of(connections: u32) -> usize {
+        usize::try_from(u64::from(connections) * 4 / 5).unwrap_or(usize::MAX).max(1)
+    }
 }
 
 impl Default for FeedSettings {
@@ -62,6 +72,7 @@ impl Default for FeedSettings {
             bound_ms: defaults::FOLLOW_BOUND_MS,
             ping_ms: defaults::FOLLOW_PING_MS,
             canary_ms: defaults::CANARY_MS,
+            followers: Self::followers_of(defaults::CONNECTIONS),
         }
     }
 }
@@ -98,7 +109,7 @@ impl Feed {
             pings: Pings::default(),
             shared: Mutex::default(),
             sending: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)),
-            places: Arc::default(),
+            places: Arc::new(Places::new(settings.followers)),
             canaries: Canaries::default(),
         }
     }

@@ -8,8 +8,6 @@ use mayfly_domain::{AcceptorName, Reason, Refusal};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-/// In all.
-pub(crate) const FOLLOWERS: usize = 20_000;
 /// Of one acceptor: its processes.
 pub(crate) const FOLLOWERS_EACH: usize = 1_024;
 /// Of one acceptor that are sent a snapshot at once: half of all that may be.
@@ -30,8 +28,12 @@ struct Taken {
 }
 
 /// The places.
-#[derive(Debug, Default)]
-pub(crate) struct Places(Mutex<Taken>);
+#[derive(Debug)]
+pub(crate) struct Places {
+    /// In all.
+    most: usize,
+    taken: Mutex<Taken>,
+}
 
 /// A place, free again when it is dropped.
 #[derive(Debug)]
@@ -42,13 +44,18 @@ pub(crate) struct Place {
 }
 
 impl Places {
+    /// So many places in all.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, taken: Mutex::default() }
+    }
+
     /// Takes a place.
     ///
     /// # Errors
     /// `OVERLOADED`.
     pub(crate) fn take(self: &Arc<Self>, acceptor: &AcceptorName) -> Result<Place, Refusal> {
-        let mut taken = self.0.lock();
-        if taken.all >= FOLLOWERS {
+        let mut taken = self.taken.lock();
+        if taken.all >= self.most {
             return Err(full("as many follow this broker as may"));
         }
         let each = taken
@@ -65,7 +72,7 @@ impl Places {
     }
 
     pub(crate) fn taken(&self) -> usize {
-        self.0.lock().all
+        self.taken.lock().all
     }
 }
 
@@ -75,7 +82,7 @@ fn full(what: &str) -> Refusal {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.places.0.lock();
+        let mut taken = self.places.taken.lock();
         taken.all = taken.all.saturating_sub(1);
         if let Some(each) = taken.each.get_mut(&self.acceptor) {
             each.taken = each.taken.saturating_sub(1);
@@ -92,15 +99,16 @@ mod tests {
 
     #[test]
     fn places_are_counted_each_and_in_all_and_given_back() {
-        let places = Arc::new(Places::default());
+        let most = 3 * FOLLOWERS_EACH;
+        let places = Arc::new(Places::new(most));
         let name = |n: usize| AcceptorName::parse(&format!("api-{n}")).unwrap();
         let mut held: Vec<Place> = (0..FOLLOWERS_EACH).map(|_| places.take(&name(0)).unwrap()).collect();
         assert_eq!(places.take(&name(0)).unwrap_err().reason, Reason::Overloaded);
-        held.extend((FOLLOWERS_EACH..FOLLOWERS).map(|n| places.take(&name(n)).unwrap()));
-        assert_eq!(places.taken(), FOLLOWERS);
-        let refused = places.take(&name(FOLLOWERS)).unwrap_err();
+        held.extend((FOLLOWERS_EACH..most).map(|n| places.take(&name(n)).unwrap()));
+        assert_eq!(places.taken(), most);
+        let refused = places.take(&name(most)).unwrap_err();
         assert!(refused.retry_after.is_some(), "{refused}");
         held.clear();
-        assert_eq!((places.taken(), places.0.lock().each.len()), (0, 0));
+        assert_eq!((places.taken(), places.taken.lock().each.len()), (0, 0));
     }
 }

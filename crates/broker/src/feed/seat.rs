@@ -49,10 +49,11 @@ impl Broker {
             let certificate = certificate.ok_or(Reason::CertificateRequired)?.clone();
             let acceptor = self.named_acceptor(&certificate)?;
             record.acceptor = Some(acceptor.name.clone());
+            // First of all: whatever comes at once, no more than have a place cost the store a look.
+            let place = self.feed().places.take(&acceptor.name)?;
             let judged = *self.feed().marks.borrow();
             let lease = self.live_staff(&certificate, CredentialKind::Acceptor).await?;
             let (permitted, entry) = self.may_follow(call, &acceptor, &certificate)?;
-            let place = self.feed().places.take(&acceptor.name)?;
             Ok(Seat { acceptor, call: *call, certificate, lease, place, entry, permitted, judged })
         }
         .await;

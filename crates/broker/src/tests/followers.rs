@@ -18,7 +18,7 @@ pub(super) fn start(id: u8) -> FollowStart {
     FollowStart { follower: [id; 16], bound_ms: None, resume: None, policies: false }
 }
 
-async fn certificate(node: &Node, name: &str) -> ClientCertificate {
+pub(super) async fn certificate(node: &Node, name: &str) -> ClientCertificate {
     let (certificate, _) = node.certificate(StaffKind::Acceptor(name.parse().unwrap())).await.unwrap();
     // Its lease is no event, but its evidence may be.
     node.broker.catch_up().await;

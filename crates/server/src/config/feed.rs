@@ -23,10 +23,15 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// The same as the broker takes it.
-    pub fn broker(&self) -> FeedSettings {
+    /// The same as a broker with so many connections takes it.
+    pub fn broker(&self, connections: u32) -> FeedSettings {
         let ms = |length: Duration| u32::try_from(length.as_millis()).unwrap_or(u32::MAX);
-        FeedSettings { bound_ms: ms(self.bound), ping_ms: ms(self.ping), canary_ms: ms(self.canary) }
+        FeedSettings {
+            bound_ms: ms(self.bound),
+            ping_ms: ms(self.ping),
+            canary_ms: ms(self.canary),
+            followers: FeedSettings::followers_of(connections),
+        }
     }
 }
 

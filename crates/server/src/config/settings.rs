@@ -319,7 +319,7 @@ fn rate(parent: &Reader<'_>, key: &'static str, per_second: u32) -> Rate {
 
 fn limits(r: Reader<'_>) -> Limits {
     let limits = Limits {
-        connections: r.or("connections", count(1..=1_000_000), 10_000),
+        connections: r.or("connections", count(1..=1_000_000), defaults::CONNECTIONS),
         connections_per_address: r.or("connections_per_address", count(1..=1_000_000), 256),
         streams_per_connection: r.or("streams_per_connection", count(1..=10_000), 256),
         address: rate(&r, "address", 1_000),

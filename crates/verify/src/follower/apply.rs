@@ -3,6 +3,8 @@
 //! An event is in the table before it counts, and counts before a ping says so. Must never let anything count that
 //! is out of order.
 
+use std::time::Duration;
+
 use mayfly_domain::feed::{Change, Epoch, Event, Position};
 use mayfly_domain::follow::{Follower, Resync};
 use mayfly_domain::{BootTime, Fence, Generation, GenerationId, LeaseId, Observation};
@@ -42,6 +44,16 @@ pub(crate) enum Lost {
     /// The wall clock was set back to before what was forgotten already.
     #[error("the wall clock was set back")]
     ClockBack,
+}
+
+impl Lost {
+    /// How long the broker wants to be left alone, where it told.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Broken(failure) => failure.retry_after,
+            _ => None,
+        }
+    }
 }
 
 /// Something that the broker wants to see refused.

@@ -11,7 +11,7 @@ pub(crate) type Dialling<'a> = Pin<Box<dyn Future<Output = Result<Channel, Failu
 
 /// Connects to brokers.
 pub(crate) trait Dial: Send + Sync + std::fmt::Debug {
-    /// Connects to the broker whose turn it is; turns may go beyond the number of brokers.
+    /// Connects to the broker whose turn it is.
     fn dial(&self, turn: usize) -> Dialling<'_>;
 
     /// How many brokers there are.

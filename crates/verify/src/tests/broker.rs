@@ -17,7 +17,8 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::time::timeout;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 use tonic::transport::{Channel, Endpoint, Server};
-use tonic::{Response, Status, Streaming};
+use tonic::{Code, Response, Status, Streaming};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::tokens::{AUDIENCE, ISSUER};
 use super::{GENERATION, NOW};
@@ -317,6 +318,14 @@ impl Session {
         self.keys(1, keys, &[]).await;
         self.snapshot(position, changes).await;
         self.pinged(position).await;
+    }
+
+    /// Refuses it, for so long.
+    pub(crate) async fn refuse(&self, after: Duration) {
+        let mut details = ErrorDetails::with_error_info(Reason::Overloaded.as_str(), "mayfly", []);
+        details.set_retry_info(Some(after));
+        let status = Status::with_error_details(Code::Unavailable, "full", details);
+        let _ = self.out.send(Err(status)).await;
     }
 
     /// Waits until the follower says good-bye.

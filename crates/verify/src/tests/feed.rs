@@ -252,6 +252,18 @@ async fn a_broker_that_stalls_is_left_for_another() {
 }
 
 #[tokio::test]
+async fn a_broker_that_is_full_is_left_alone_as_long_as_it_says() {
+    const AFTER: std::time::Duration = std::time::Duration::from_millis(1_200);
+    let mut site = Site::new().await;
+    let _verifier = site.builder().start().unwrap();
+    let session = site.session().await;
+    let begun = tokio::time::Instant::now();
+    session.refuse(AFTER).await;
+    site.session().await;
+    assert!(begun.elapsed() >= AFTER, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn a_canary_is_told_when_it_is_refused() {
     let key = Key::new();
     let mut site = Site::new().await;
