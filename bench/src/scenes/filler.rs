@@ -6,7 +6,7 @@
 use crate::outcome::say;
 use crate::{Failed, Result};
 
-/// Leases that go out in one pipeline.
+/// Leases that are written at once.
 const BATCH: u64 = 2_000;
 
 /// Copies the live lease `id` so many times.
@@ -26,7 +26,9 @@ pub(super) fn fill(redis: &mut redis::Connection, id: &[u8; 16], count: u64) -> 
     let own = format!("mf:x:{{{}}}", id[15]).into_bytes();
     say(&format!("filling the store with {count} leases"));
     for batch in 0..count.div_ceil(BATCH) {
+        // At once, so that they are synced once.
         let mut pipe = redis::pipe();
+        pipe.atomic();
         for n in batch * BATCH..((batch + 1) * BATCH).min(count) {
             let mut copy = *id;
             copy[6..14].copy_from_slice(&n.to_be_bytes());
