@@ -50,7 +50,7 @@ pub struct FollowerPing {
 
 /// How long a follower is known after its last sign of life, beyond its bound and the reuse of its answers: barriers
 /// may still name it, and wait for it no more.
-const FOLLOWER_KEPT_MS: u64 = 60_000;
+pub const FOLLOWER_KEPT_MS: u64 = 60_000;
 
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Said {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mayfly_domain::{
-    AcceptorMode, Binding, BootTime, CredentialKind, LeaseId, Owner, Owners, Refusal, Scopes, SignerId,
-    SpiffeId, Thumbprint, Ttl, UnixMillis,
+    AcceptorMode, AcceptorName, Binding, BootTime, CredentialKind, LeaseId, Owner, Owners, Refusal, Scopes,
+    SignerId, SpiffeId, Thumbprint, Ttl, UnixMillis,
 };
 use mayfly_lease::{CheckCommand, JobId, LeaseBody, MintCommand, RevokeCommand, RevokeWhat, StoreError};
 use parking_lot::Mutex;
@@ -30,7 +30,7 @@ const AGAIN: Duration = Duration::from_millis(5);
 const QUESTIONS: usize = 200;
 /// How many measurements are kept for percentiles, and how many canaries are known after their revocation.
 const KEPT: usize = 1_024;
-const KNOWN: usize = 8;
+pub(super) const CANARIES_KNOWN: usize = 8;
 
 /// Where a canary is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -126,7 +126,7 @@ impl Canaries {
 
     fn known(&self, lease: LeaseId) {
         let known = &mut self.measured.lock().known;
-        if known.len() >= KNOWN {
+        if known.len() >= CANARIES_KNOWN {
             known.pop_front();
         }
         known.push_back(Known { lease, acknowledged: None, early: 0 });
@@ -238,28 +238,33 @@ impl Broker {
                     return Ok(());
                 }
                 Err(e) => return Err(self.refused(e)),
-                Ok(_) => self.accepted_after(Place::Online, id),
+                Ok(_) => self.accepted_after(Place::Online, id, &self.settings().broker_id),
             }
             tokio::time::sleep(AGAIN).await;
         }
         Ok(())
     }
 
-    /// A follower says that it refused a canary.
-    pub(super) fn canary_refused(&self, seen: &CanarySeen, bound_ms: u32) {
+    /// Whether it is one of the last canaries.
+    pub(super) fn knows_canary(&self, lease: LeaseId) -> bool {
+        self.feed().canaries.measured.lock().known.iter().any(|known| known.lease == lease)
+    }
+
+    /// A follower of this acceptor says, for the first time, that it refused a canary.
+    pub(super) fn canary_refused(&self, seen: &CanarySeen, bound_ms: u32, by: &AcceptorName) {
         let refused = BootTime(self.boot().now().0.saturating_sub(u64::from(seen.refused_us_ago) * 1_000));
         if let Some(took) = self.feed().canaries.refused(seen.lease, refused) {
             self.meter().canary_refused(Place::Feed, took);
             if took > Duration::from_millis(u64::from(bound_ms)) {
-                self.accepted_after(Place::Feed, seen.lease);
+                self.accepted_after(Place::Feed, seen.lease, by.as_str());
             }
         }
     }
 
-    fn accepted_after(&self, place: Place, lease: LeaseId) {
+    fn accepted_after(&self, place: Place, lease: LeaseId, by: &str) {
         self.feed().canaries.measured.lock().accepted_after += 1;
         self.meter().canary_accepted(place);
-        tracing::error!(%lease, place = place.as_str(), "a canary was accepted after its revocation");
+        tracing::error!(%lease, place = place.as_str(), by, "a canary was accepted after its revocation");
     }
 
     fn canary_command(&self) -> Result<MintCommand, Refusal> {

@@ -8,7 +8,9 @@ mod canary;
 mod follow;
 mod pings;
 mod places;
+mod registered;
 mod seat;
+mod sending;
 mod session;
 mod state;
 #[cfg(test)]
@@ -31,6 +33,7 @@ pub use canary::{Canary, CanaryCounts, Place as CanaryPlace};
 pub(crate) use canary::{is_canary, is_canarys};
 pub(crate) use pings::Pings;
 pub(crate) use places::Places;
+pub(crate) use registered::Registered;
 pub use seat::Seat;
 pub use session::Follows;
 pub use state::{Mark, Recent};
@@ -93,6 +96,7 @@ pub struct Feed {
     shared: Mutex<Weak<Snapshot>>,
     sending: Arc<Semaphore>,
     places: Arc<Places>,
+    registered: Arc<Registered>,
     canaries: Canaries,
 }
 
@@ -110,6 +114,7 @@ impl Feed {
             shared: Mutex::default(),
             sending: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)),
             places: Arc::new(Places::new(settings.followers)),
+            registered: Arc::default(),
             canaries: Canaries::default(),
         }
     }

@@ -10,21 +10,22 @@ use std::time::Duration;
 
 use mayfly_domain::feed::{Change, Event, Position};
 use mayfly_domain::{Invalid, LeaseId, Reason, Refusal, defaults};
-use mayfly_lease::feed::{FollowerId, FollowerKind, FollowerPing, UsedItem};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use mayfly_lease::feed::{FOLLOWER_KEPT_MS, FollowerId, FollowerKind, FollowerPing, UsedItem};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::canary::Canary;
+use super::canary::{CANARIES_KNOWN, Canary};
 use super::pings::{Mailbox, Waiting};
+use super::registered::Registration;
 use super::seat::Seat;
-use super::state::{Era, Mark, Recent, Snapshot};
+use super::sending::Sending;
+use super::state::{Era, Mark, Recent};
 use super::told::{FollowStart, Ping, Told};
 use crate::broker::Broker;
 use crate::staff::AcceptorEntry;
 use crate::standing::Standing;
 
-/// How many entries of a snapshot, and how many events, one message holds.
-const PART: usize = 512;
+/// How many events one message holds.
 const EVENTS: usize = 256;
 /// How long a registration, and a table that is not complete, is waited for.
 const BEGIN_WAIT: Duration = Duration::from_secs(10);
@@ -37,15 +38,6 @@ const GOOD_BYE: Duration = Duration::from_secs(1);
 /// The shortest bound: less is over before an answer can come.
 const BOUND_MIN_MS: u32 = 200;
 
-#[derive(Debug)]
-struct Sending {
-    snapshot: Arc<Snapshot>,
-    begun: bool,
-    next: usize,
-    keys: bool,
-    _permits: [OwnedSemaphorePermit; 2],
-}
-
 type Preparing = Pin<Box<dyn Future<Output = Option<Sending>> + Send>>;
 
 /// A follower.
@@ -53,6 +45,7 @@ pub struct Follows {
     broker: Arc<Broker>,
     seat: Seat,
     id: FollowerId,
+    registration: Registration,
     bound_ms: u32,
     mailbox: Arc<Mailbox>,
     marks: watch::Receiver<Mark>,
@@ -70,7 +63,8 @@ pub struct Follows {
     heard: Instant,
     /// The event of changed keys that it was told the keys for.
     keys_for: Option<u64>,
-    canary_seen: Option<LeaseId>,
+    /// The last canaries that it said it has refused.
+    canaries_seen: VecDeque<LeaseId>,
     /// Where it wants policies: the revision that it was told.
     policies: Option<String>,
     /// Why it is told nothing more, and where the feed stood then.
@@ -87,11 +81,14 @@ impl Broker {
     /// Lets an acceptor follow: registers it, and finds its place.
     ///
     /// # Errors
-    /// `BOUND_TOO_LONG`, `INPUT_INVALID`, `STORE_UNAVAILABLE`, `BROKER_NOT_FRESH`.
+    /// `BOUND_TOO_LONG`, `INPUT_INVALID`, `OVERLOADED`, `STORE_UNAVAILABLE`, `BROKER_NOT_FRESH`.
     pub async fn follows(self: &Arc<Self>, seat: Seat, start: &FollowStart) -> Result<Follows, Refusal> {
         let (feed, bound_ms) = (self.feed(), self.allowed_bound(start)?);
+        let id = seat.follower_id(&start.follower)?;
+        let registration = feed.registered.take(&seat.acceptor().name, id, known_for(bound_ms))?;
         let mut follows = Follows {
-            id: seat.follower_id(&start.follower)?,
+            id,
+            registration,
             broker: self.clone(),
             seat,
             bound_ms,
@@ -107,7 +104,7 @@ impl Broker {
             last_ping: 0,
             heard: Instant::now(),
             keys_for: None,
-            canary_seen: None,
+            canaries_seen: VecDeque::new(),
             policies: start.policies.then(String::new),
             ends: None,
         };
@@ -188,9 +185,11 @@ impl Follows {
             return Err(Invalid::new("applied", &ping.applied.to_string(), problem).into());
         }
         self.write(ping.id, if doubtful { 0 } else { ping.applied }, told);
-        for seen in &ping.canaries {
-            if self.canary_seen.replace(seen.lease) != Some(seen.lease) {
-                self.broker.canary_refused(seen, self.bound_ms);
+        for seen in ping.canaries.iter().filter(|seen| self.broker.knows_canary(seen.lease)) {
+            if !self.canaries_seen.contains(&seen.lease) {
+                self.canaries_seen.truncate(CANARIES_KNOWN - 1);
+                self.canaries_seen.push_front(seen.lease);
+                self.broker.canary_refused(seen, self.bound_ms, &self.seat.acceptor().name);
             }
         }
         Ok(())
@@ -204,8 +203,11 @@ impl Follows {
             let _ = tokio::time::timeout(GOOD_BYE, self.mailbox.written(self.last_ping)).await;
             pings.withdraw(self.id);
         }
-        if let Err(e) = self.broker.leases().store().forget_follower(self.id).await {
-            tracing::debug!(error = %e, "a follower that said good-bye is remembered until its bound is over");
+        match self.broker.leases().store().forget_follower(self.id).await {
+            Ok(()) => self.registration.forgotten(),
+            Err(e) => {
+                tracing::debug!(error = %e, "a follower that said good-bye is remembered until its bound is over");
+            }
         }
     }
 
@@ -267,7 +269,7 @@ impl Follows {
         if self.sent.is_some_and(|(era, _)| era != mark.era) {
             self.begin_anew();
         }
-        if let Some(told) = self.part(mark.era) {
+        if let Some(told) = self.part(mark.era)? {
             return Ok(Some(told));
         }
         let Some((era, at)) = self.sent else { return Ok(None) };
@@ -304,31 +306,22 @@ impl Follows {
     }
 
     /// The next part of the snapshot that it is being sent.
-    fn part(&mut self, era: Era) -> Option<Told> {
-        let keys = self.keys();
-        let sending = self.sending.as_mut()?;
-        let snapshot = sending.snapshot.clone();
-        if snapshot.era != era {
+    fn part(&mut self, era: Era) -> Result<Option<Told>, Refusal> {
+        let Some(sending) = &mut self.sending else { return Ok(None) };
+        if sending.is_late(Instant::now()) {
+            return Err(Refusal::new(Reason::Deadline, "the follower reads its snapshot too slowly"));
+        }
+        if !sending.counts(self.broker.feed(), era) {
             self.sending = None;
-            return None;
+            return Ok(None);
         }
-        if !sending.begun {
-            sending.begun = true;
-            return Some(Told::SnapshotBegin(snapshot.position, u64::try_from(snapshot.entries()).ok()?));
+        let told = sending.told(|| Told::Keys(self.broker.keys_now().bundle().clone()));
+        if let Told::SnapshotEnd(position) = &told {
+            self.sent = Some((era, *position));
+            self.sending = None;
+            self.heard = Instant::now();
         }
-        if sending.next < snapshot.entries() {
-            let part = snapshot.part(sending.next, PART);
-            sending.next += part.len();
-            return Some(Told::SnapshotPart(part));
-        }
-        if !sending.keys {
-            sending.keys = true;
-            return Some(keys);
-        }
-        self.sending = None;
-        self.sent = Some((era, snapshot.position));
-        self.heard = Instant::now();
-        Some(Told::SnapshotEnd(snapshot.position))
+        Ok(Some(told))
     }
 
     /// The next events, the keys before an event that says that they changed.
@@ -395,9 +388,14 @@ impl Follows {
             let each = each.acquire_owned().await.ok()?;
             let all = broker.feed().sending.clone().acquire_owned().await.ok()?;
             let snapshot = broker.feed().snapshot().await?;
-            Some(Sending { snapshot, begun: false, next: 0, keys: false, _permits: [each, all] })
+            Some(Sending::new(snapshot, [each, all]))
         })
     }
+}
+
+/// For how long the store knows a follower of this bound after its last sign of life.
+fn known_for(bound_ms: u32) -> Duration {
+    Duration::from_millis(u64::from(bound_ms) + FOLLOWER_KEPT_MS)
 }
 
 async fn prepared(preparing: &mut Option<Preparing>) -> Option<Sending> {

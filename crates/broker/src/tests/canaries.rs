@@ -58,3 +58,29 @@ async fn followers_are_told_of_it_before_and_one_that_refuses_too_late_is_counte
     assert_eq!(refused(&mut apis[1], 5_000_000).accepted_after, 0);
     assert_eq!(refused(&mut apis[2], 0).accepted_after, 1, "later than its bound");
 }
+
+#[tokio::test]
+async fn one_that_says_it_again_and_again_is_counted_once_for_each() {
+    let site = Site::new().await;
+    let node = site.broker("one").await;
+    let (certificate, _) =
+        node.certificate(StaffKind::Acceptor("deploy-api".parse().unwrap())).await.unwrap();
+    let mut api = follow(&node, &certificate, start(1)).await.unwrap();
+    api.drain().await.unwrap();
+    let mut leases = Vec::new();
+    for _ in 0..2 {
+        node.broker.let_a_canary_go().await.unwrap();
+        api.drain().await.unwrap();
+        leases.push(api.canary.clone().unwrap().lease);
+    }
+    // Later than its bound: each would be counted as accepted after its revocation.
+    site.boot.advance(6_000);
+    let applied = api.follower.position().unwrap().number;
+    let unknown = mayfly_domain::LeaseId::from_bytes([7; 16]);
+    for id in 1..=5 {
+        let said = [leases[0], unknown, leases[1], leases[0]];
+        let canaries = said.map(|lease| CanarySeen { lease, refused_us_ago: 0 }).to_vec();
+        api.follows.ping(&Ping { id, applied, canaries }).unwrap();
+    }
+    assert_eq!(node.broker.feed().canaries().accepted_after, 2);
+}

@@ -351,3 +351,54 @@ async fn policies_come_before_any_answer_and_again_when_they_changed() {
     again.drain().await.unwrap();
     assert_eq!(again.told, ["accepted", "keys", "policies"], "whoever comes back may have missed a change");
 }
+
+#[tokio::test]
+async fn one_that_comes_as_another_each_time_does_not_fill_the_store() {
+    let site = Site::new().await;
+    let node = site.broker("one").await;
+    let certificate = certificate(&node, "deploy-api").await;
+    let as_another = |n: usize| {
+        let mut start = start(1);
+        start.follower[8..].copy_from_slice(&n.to_be_bytes());
+        start
+    };
+    let mut came = 0;
+    let refused = loop {
+        match follow(&node, &certificate, as_another(came)).await {
+            Ok(_) => came += 1,
+            Err(refusal) => break refusal,
+        }
+        assert!(came < 10_000, "nobody is refused");
+    };
+    assert_eq!(refused.reason, Reason::Overloaded);
+    assert_eq!(seen(&site).len(), came);
+    // Whoever was there comes back, and takes leave.
+    let api = follow(&node, &certificate, as_another(7)).await.unwrap();
+    api.follows.good_bye().await;
+    follow(&node, &certificate, as_another(came)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_too_old_is_not_sent_to_its_end() {
+    let site = Site::new().await;
+    let node = site.broker("one").await;
+    let certificate = certificate(&node, "deploy-api").await;
+    let mut api = follow(&node, &certificate, start(1)).await.unwrap();
+    while !api.told.contains(&"begin") {
+        let told = api.follows.next().await.unwrap();
+        api.take(told);
+    }
+    let at = node.broker.feed().position().unwrap();
+    let lease = mayfly_domain::LeaseId::from_bytes([7; 16]);
+    let change = Change::Mark { lease, until: mayfly_domain::UnixMillis(u64::MAX) };
+    let event = mayfly_domain::feed::Event { at: mayfly_domain::UnixMillis(1), revocation: None, change };
+    node.broker.feed().change(|state| {
+        for number in at.number + 1..=at.number + 70_000 {
+            state.apply(&at, &mayfly_domain::feed::Numbered { number, event }).unwrap();
+        }
+    });
+    api.told.clear();
+    api.drain().await.unwrap();
+    assert_eq!(api.told, ["begin", "part", "keys", "end"]);
+    assert_eq!(api.follower.position().unwrap().number, at.number + 70_000);
+}
