@@ -168,7 +168,7 @@ reasons! {
     CredentialMissing "CREDENTIAL_MISSING" Unauthenticated Caller false 3 "the request shows no credential" "send an access token with its proof, or connect with a workload's certificate";
     CertificateRequired "CERTIFICATE_REQUIRED" Unauthenticated Caller false 3 "the call needs a client certificate of an operator or an acceptor" "select a context with a certificate, or get one: mayfly operator issue";
     CertificateNotAllowed "CERTIFICATE_NOT_ALLOWED" PermissionDenied Rules false 3 "the client certificate is of a kind, name or lease that this call does not accept" "choose a context of the right kind, or get a new certificate: mayfly operator issue, mayfly acceptor issue";
-    NotFound "NOT_FOUND" NotFound Caller false 4 "there is nothing of this name" "check the name; `--force` acts on a name that nothing knows";
+    NotFound "NOT_FOUND" NotFound Caller false 4 "there is nothing of this name" "check the name";
     BlockNotFound "BLOCK_NOT_FOUND" NotFound Caller false 4 "no block stands for this" "see `mayfly block list`";
     RateLimited "RATE_LIMITED" ResourceExhausted Rules true 6 "too many calls from this address or identity" "wait for the time that the answer gives";
     Overloaded "OVERLOADED" Unavailable Broker true 7 "the broker is at its limit of work" "try again after the time that the answer gives";

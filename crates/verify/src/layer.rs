@@ -105,30 +105,38 @@ impl MayflyLayer {
     /// Whether a request is let through.
     async fn admit(&self, request: &Parts) -> Result<Admitted, Refusal> {
         if let Some(Caller(judged)) = request.extensions.get::<Caller>() {
-            grants(&judged.scopes, &self.scopes)?;
+            grants(&judged.scopes, &self.scopes).map_err(|why| self.counted(why))?;
             return Ok(Admitted { judged: Arc::clone(judged), guarded: true });
         }
         let peer = request.extensions.get::<Peer>();
-        let (token, dpop, key) = match shown::token(&request.headers)? {
+        let (token, dpop, key) = match shown::token(&request.headers).map_err(|why| self.counted(why))? {
             Some(Token::Dpop { token, proof }) => (token, Some(proof), None),
             Some(Token::Bearer(token)) => (token, None, peer.and_then(|peer| peer.judged().key.as_ref())),
-            None => return self.peer(peer.ok_or(Reason::CredentialMissing)?),
+            None => {
+                return self.peer(peer.ok_or_else(|| self.counted(Reason::CredentialMissing.into()))?);
+            }
         };
         let url = format!("{}{}", self.origin, request.uri.path());
         let asked =
             Asked { method: request.method.as_str(), url: &url, dpop, peer: key, scopes: &self.scopes };
         let judged = self.verifier.check_token_or_ask(token, &asked).await?;
         if dpop.is_some() && judged.key.is_none() {
-            return Err(Refusal::new(Reason::ProofInvalid, "a proof for a token that is bound to no key"));
+            let why = Refusal::new(Reason::ProofInvalid, "a proof for a token that is bound to no key");
+            return Err(self.counted(why));
         }
         Ok(Admitted { judged, guarded: false })
     }
 
     fn peer(&self, peer: &Peer) -> Result<Admitted, Refusal> {
-        let judged = peer.check().map(|()| Arc::clone(peer.judged()));
-        let judged = self.verifier.counted(judged)?;
-        grants(&judged.scopes, &self.scopes)?;
+        let granted = peer.check().and_then(|()| grants(&peer.judged().scopes, &self.scopes));
+        let judged = self.verifier.counted(granted.map(|()| Arc::clone(peer.judged())))?;
         Ok(Admitted { judged, guarded: true })
+    }
+
+    /// Counts what is refused without a judgement of the verifier's.
+    fn counted(&self, why: Refusal) -> Refusal {
+        self.verifier.metrics().refuse(why.reason);
+        why
     }
 
     /// Tells when what rests on a credential from now on has to end.

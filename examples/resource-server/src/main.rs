@@ -11,6 +11,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    // Its log says which broker it follows, and why it follows none.
+    tracing_subscriber::fmt().init();
     // The broker, and this service's own certificate, as `mayfly` itself finds them.
     let env = Env::process();
     let broker = Contexts::load(&Contexts::path(&env)?)?.target(None, &env)?;

@@ -185,9 +185,26 @@ impl BarrierView {
     }
 }
 
+impl BarrierView {
+    /// What may still be done where it is not complete.
+    pub(crate) fn next(&self) -> Option<String> {
+        if self.complete {
+            return None;
+        }
+        let left = self.waiting.iter().map(|f| f.bound_ms.saturating_sub(f.silent_ms)).max();
+        let named = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
+        // Of those that are not named nobody knows how long they may go on.
+        let left = left.filter(|_| self.confirmed + self.passed + named >= self.followers);
+        let bound = left.map_or_else(String::new, |left| {
+            format!("who stays silent decides nothing after {} more; ", seconds(left))
+        });
+        Some(format!("{bound}see `mayfly follower list`"))
+    }
+}
+
 impl View for BarrierView {
     fn human(&self, _: UnixMillis) -> Human {
-        Human::Fields(vec![("barrier", self.words())])
+        Human::Fields(vec![("barrier", self.words()), ("next", self.next().unwrap_or_default())])
     }
 }
 
@@ -253,7 +270,7 @@ mod tests {
         let complete = pb::BarrierProgress { complete: true, ..progress(7, 1, vec![]) };
         let view = BarrierView::from(complete);
         assert_eq!(view.words(), "complete after 12 ms: 7 of 8 confirmed, 1 past their bound");
-        assert_eq!(view.exit_code(), 0);
+        assert_eq!((view.exit_code(), view.next()), (0, None));
 
         let slow =
             pb::BarrierProgress { elapsed_ms: 2_040, ..progress(7, 0, vec![follower("ledger-api", 1_250)]) };
@@ -263,10 +280,13 @@ mod tests {
             "NOT complete after 2.0s: 7 of 8 confirmed; neither: ledger-api (acceptor through one, silent 1.2s of 5.0s)"
         );
         assert_eq!(view.exit_code(), 8);
+        assert!(view.next().is_some_and(|next| next.contains("after 3.7s more")), "{:?}", view.next());
 
         let many =
             BarrierView::from(progress(0, 0, (0..8).map(|n| follower(&format!("a-{n}"), 0)).collect()));
         assert!(many.words().ends_with(", 3 more"), "{}", many.words());
+        let unnamed = BarrierView::from(progress(6, 0, vec![follower("ledger-api", 0)]));
+        assert_eq!(unnamed.next().as_deref(), Some("see `mayfly follower list`"));
         let nameless = BarrierView::from(progress(7, 0, vec![follower("", 0)]));
         assert!(nameless.words().contains(&"f".repeat(32)), "{}", nameless.words());
         let reuse = pb::BarrierProgress { reuse_left_ms: 300, ..progress(8, 0, vec![]) };

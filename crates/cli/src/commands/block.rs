@@ -6,6 +6,7 @@ use mayfly_domain::{Reason, TaskReason, UnixMillis};
 use mayfly_proto::v1 as pb;
 use serde::Serialize;
 
+use super::revoke::unknown;
 use crate::args::Length;
 use crate::output::{Human, Moment, Table, View};
 use crate::prompt;
@@ -141,7 +142,7 @@ impl Block {
                     for_s: args.length.map(|l| l.0.as_secs()).unwrap_or_default(),
                     force: args.force,
                 };
-                let r = session.operator().await?.set_block(call).await?;
+                let r = session.operator().await?.set_block(call).await.map_err(unknown)?;
                 let block = r.block.map(BlockView::from);
                 session.printer.show(&Changed {
                     block,

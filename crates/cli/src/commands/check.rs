@@ -79,9 +79,11 @@ struct Verdict {
 impl View for Verdict {
     fn human(&self, now: UnixMillis) -> Human {
         let verdict = if self.accepted { "accepted" } else { "refused" };
+        let reason = Reason::parse(&self.reason).filter(|_| !self.accepted);
         Human::Fields(vec![
             ("verdict", verdict.to_owned()),
             ("reason", self.reason.clone()),
+            ("means", reason.map_or_else(String::new, |r| r.meaning().to_owned())),
             ("lease", self.lease.clone()),
             ("workload", self.workload.clone()),
             ("owners", self.owners.join(", ")),
@@ -92,6 +94,7 @@ impl View for Verdict {
             ("expires", self.expires.human(now)),
             ("observed", self.observed.join(" ")),
             ("request", self.request.clone()),
+            ("next", reason.map_or_else(String::new, |r| r.next().to_owned())),
         ])
     }
 }

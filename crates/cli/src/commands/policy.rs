@@ -62,7 +62,8 @@ Example:
   mayfly policy explain --workload /ci/payments/deploy --owner team:payments --environment production \\
       --tag ref=refs/tags/v1.4.0 --profile payments-deploy --intent deploy:payments
   mayfly policy explain --workload /ci/billing/report --owner team:billing --intent report:billing \\
-      --request 'Ledger::Action::\"GET /entries\"' --resource 'Ledger::Book::\"2027\"'")]
+      --request 'Ledger::Action::\"GET /entries\"' --resource 'Ledger::Book::\"2027\"' \\
+      --scope ledger:read --source 10.1.2.3")]
 pub(crate) struct Explain {
     /// The profile that it asks for
     #[arg(long, value_name = "NAME", required_unless_present = "request")]

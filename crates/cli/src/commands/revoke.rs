@@ -176,6 +176,7 @@ impl View for Revoked {
             ("acknowledged", self.acknowledged.human(now)),
             ("covers", self.exposure.as_ref().map(|e| e.words(complete, now)).unwrap_or_default()),
             ("barrier", self.barrier.as_ref().map(BarrierView::words).unwrap_or_default()),
+            ("next", self.barrier.as_ref().and_then(BarrierView::next).unwrap_or_default()),
             ("sweep", swept.unwrap_or_default()),
         ];
         fields.extend(self.warnings.iter().map(|warning| ("warning", warning.clone())));
@@ -292,7 +293,7 @@ impl Revoke {
         if self.dry_run {
             call.block = self.block;
             call.reason = self.reason.as_ref().map_or_else(|| "dry run".to_owned(), ToString::to_string);
-            let answer = session.operator().await?.revoke(call).await?;
+            let answer = session.operator().await?.revoke(call).await.map_err(unknown)?;
             let leases = answer.sample.into_iter().map(LeaseView::from).collect();
             let exposure = answer.exposure.map(ExposureView::from);
             session.printer.show(&WouldEnd { dry_run: true, exposure, leases })?;
@@ -311,7 +312,7 @@ impl Revoke {
             )?;
         }
         let client = session.operator().await?;
-        let answer = client.revoke(call).await?;
+        let answer = client.revoke(call).await.map_err(unknown)?;
         let waited = self.barrier.wait(&client, &answer).await;
         let watch = self.wait || (prompt::can_ask() && !session.printer.is_json());
         let swept = if watch { follow(&client, &answer.revocation).await.map(Some) } else { Ok(None) };
@@ -322,6 +323,14 @@ impl Revoke {
                 .and_then(|code| if self.wait { Err(why) } else { Ok(code) }),
         }
     }
+}
+
+/// The next step where nothing knows the name that was given, which may be right all the same.
+pub(super) fn unknown(failure: Failure) -> Failure {
+    if failure.is(Reason::NotFound) {
+        return failure.next("check the name; `--force` acts on a name that nothing knows");
+    }
+    failure
 }
 
 /// Whether a subject in words is the operator of the session's certificate.

@@ -97,11 +97,13 @@ impl Canaries {
         match (self.measured, self.accepted_after) {
             (0, 0) => "none measured yet".to_owned(),
             (n, after) => format!(
-                "{n} refused: here {} (p99 {}), at followers {} (p99 {}); {after} accepted after",
+                "{n} refused: here {} (p99 {}), {}; {after} accepted after",
                 ms(self.online_p50_us),
                 ms(self.online_p99_us),
-                ms(self.feed_p50_us),
-                ms(self.feed_p99_us),
+                match self.feed_p99_us {
+                    0 => "no follower reported".to_owned(),
+                    p99 => format!("at followers {} (p99 {})", ms(self.feed_p50_us), ms(p99)),
+                }
             ),
         }
     }

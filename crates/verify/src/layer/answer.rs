@@ -1,6 +1,6 @@
 //! What a refused request is answered: by HTTP as RFC 6750 and RFC 9449 say, by gRPC with `google.rpc.ErrorInfo`.
 //!
-//! It tells the stable reason, its meaning and the next step, and no particulars.
+//! It tells the stable reason, its meaning and the next step; of particulars only what is malformed in the request itself.
 
 use std::collections::HashMap;
 
@@ -15,6 +15,8 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// A nonce for the next proof (RFC 9449, section 8.2).
 pub(super) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+/// The fact that says what is malformed.
+const PROBLEM: &str = "problem";
 /// What proofs may be signed with (RFC 9449, section 5.1).
 const ALGORITHMS: &str = r#"algs="ES256 EdDSA""#;
 
@@ -145,19 +147,29 @@ fn grpc(wrong: Wrong, refusal: &Refusal) -> Response<Bytes> {
 
 fn status(wrong: Wrong, refusal: &Refusal) -> Status {
     let reason = refusal.reason;
-    let next = HashMap::from([(NEXT.to_owned(), reason.next().to_owned())]);
-    let mut details = ErrorDetails::with_error_info(reason.as_str(), ERROR_DOMAIN, next);
+    let mut told = HashMap::from([(NEXT.to_owned(), reason.next().to_owned())]);
+    if let Some(problem) = problem(wrong, refusal) {
+        told.insert(PROBLEM.to_owned(), problem);
+    }
+    let mut details = ErrorDetails::with_error_info(reason.as_str(), ERROR_DOMAIN, told);
     if let Some(wait) = refusal.retry_after {
         details.set_retry_info(Some(wait));
     }
     Status::with_error_details(wrong.code(), reason.meaning(), details)
 }
 
+/// What is malformed, in printable ASCII.
+fn problem(wrong: Wrong, refusal: &Refusal) -> Option<String> {
+    let (_, said) = refusal.facts.iter().find(|(name, _)| wrong == Wrong::Request && *name == PROBLEM)?;
+    Some(said.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect())
+}
+
 fn plain(wrong: Wrong, refusal: &Refusal) -> Response<Bytes> {
     let reason = refusal.reason;
     // Nothing in these texts needs escaping but what `{:?}` escapes in the same way.
+    let problem = problem(wrong, refusal).map_or_else(String::new, |p| format!(r#""{PROBLEM}":{p:?},"#));
     let told = format!(
-        r#"{{"reason":{:?},"message":{:?},"next":{:?}}}"#,
+        r#"{{"reason":{:?},"message":{:?},{problem}"next":{:?}}}"#,
         reason.as_str(),
         reason.meaning(),
         reason.next()
@@ -224,6 +236,25 @@ mod tests {
             assert_eq!(body["next"], reason.next());
             let quotes = header(&response, WWW_AUTHENTICATE).matches('"').count();
             assert!(quotes.is_multiple_of(2), "{reason}");
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_is_named_and_no_other_particulars_are() {
+        let mut grpc = HeaderMap::new();
+        grpc.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        for (reason, expected) in
+            [(Reason::InputInvalid, Some("a \"book\" of \\?")), (Reason::LeaseRevoked, None)]
+        {
+            let refusal = Refusal::from(reason).fact("problem", "a \"book\" of \\\u{7}").fact("other", "x");
+            let response = refused(&HeaderMap::new(), &refusal, None, &[]);
+            let body: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
+            assert_eq!(body.get("problem").and_then(|p| p.as_str()), expected);
+            assert_eq!(body.get("other"), None);
+            let answer = refused(&grpc, &refusal, None, &[]);
+            let failure = Failure::from(Status::from_header_map(answer.headers()).unwrap());
+            let told = failure.facts.iter().find(|(name, _)| name == "problem").map(|(_, said)| &**said);
+            assert_eq!(told, expected);
         }
     }
 

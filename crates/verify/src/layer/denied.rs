@@ -5,8 +5,8 @@ use mayfly_domain::{Invalid, Refusal};
 
 use super::answer;
 
-/// A refusal as the answer of an axum handler, or as a gRPC status. It tells the reason, its meaning and the next step, and
-/// no particulars.
+/// A refusal as the answer of an axum handler, or as a gRPC status. It tells the reason, its meaning and the next step, and of
+/// particulars only what is malformed in the request itself.
 #[derive(Debug, Clone)]
 pub struct Denied(pub Refusal);
 

@@ -103,6 +103,20 @@ async fn a_request_passes_once_with_a_proof_for_the_configured_origin() {
     assert!(status == 401 && body.contains("PROOF_MISSING"), "a proof counts by its own scheme alone");
     let (status, challenge, _) = ask(layer(), Request::new(Full::default())).await;
     assert_eq!((status, challenge.as_str()), (401, r#"DPoP algs="ES256 EdDSA""#));
+    let mut basic = world.request("4", |_| {});
+    basic.headers_mut().insert(AUTHORIZATION, "Basic YTpi".parse().unwrap());
+    let (status, _, body) = ask(layer(), basic).await;
+    assert!(status == 400 && body.contains("`DPoP TOKEN` or `Bearer TOKEN`"), "{body}");
+    // Each is counted once, whoever refused it.
+    for (reason, times) in [
+        (Reason::ProofReplayed, 1),
+        (Reason::ProofInvalid, 2),
+        (Reason::ProofMissing, 1),
+        (Reason::CredentialMissing, 1),
+        (Reason::InputInvalid, 1),
+    ] {
+        assert_eq!(world.verifier.metrics().refused(reason), times, "{reason}");
+    }
 }
 
 #[tokio::test]

@@ -44,7 +44,13 @@ pub(super) async fn play(stage: &mut Stage, cast: &mut Cast) -> Result<(), Wrong
                 verifier.still(&judged).map_err(refused)?;
             }
             let each = begun.elapsed() / JUDGEMENTS;
-            Ok((guard, format!("and judges it {JUDGEMENTS} times again, {} ns each", each.as_nanos())))
+            Ok((
+                guard,
+                format!(
+                    "and judges it {JUDGEMENTS} times again, {} ns each in this unoptimised build",
+                    each.as_nanos()
+                ),
+            ))
         })
         .await?;
     stage
@@ -56,7 +62,7 @@ pub(super) async fn play(stage: &mut Stage, cast: &mut Cast) -> Result<(), Wrong
                 return Err(Wrong(told.to_string()));
             }
             let seen = format!(
-                "{} followers confirmed it in {} ms; exposed: 1 lease that is checked by feed, over now",
+                "{} followers confirmed it in {} ms; 1 lease was exposed, by feed, until then",
                 number("/barrier/confirmed"),
                 number("/barrier/elapsed_ms")
             );
