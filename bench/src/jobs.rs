@@ -333,7 +333,7 @@ impl Step for Checker {
                 dpop: held.proof()?,
                 method: "POST".to_owned(),
                 url: URL.to_owned(),
-                context: None,
+                ..pb::CheckRequest::default()
             },
         };
         let judged = self.client.check(request).await?;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use mayfly_credential::{Usage, VerifiedToken, WorkloadCertificate, dpop};
 use mayfly_domain::{
-    Audience, Binding, CredentialKind, EndReason, LeaseId, LeaseState, Reason, Refusal, UnixMillis,
+    Audience, Binding, CredentialKind, EndReason, LeaseId, LeaseState, Reason, Refusal, Thumbprint,
+    UnixMillis,
 };
 use mayfly_lease::{CheckCommand, LeaseRecord, TaskState};
 use mayfly_mint::KeyRing;
@@ -36,6 +37,8 @@ pub struct CheckInput {
     pub credential: Credential,
     /// The DPoP proof that came with it.
     pub dpop: Option<String>,
+    /// The key that the acceptor's own handshake has seen proven.
+    pub peer: Option<Thumbprint>,
     /// The request's method.
     pub method: String,
     /// The request's URL.
@@ -131,11 +134,15 @@ impl Broker {
         let (verified, keys) = self.by_newest_keys(keys, verify, is_foreign).await?;
         let VerifiedToken { audience, key, id, observation, .. } = verified;
         self.only_own(acceptor, Shown::Token(Some(&audience)))?;
-        if let Some(key) = &key {
-            let proof = input.dpop.as_deref().ok_or(Reason::ProofMissing)?;
-            let presented =
-                dpop::Presented { method: &input.method, url: &input.url, token, key, nonces: None };
-            dpop::verify(proof, &presented, self.replay(), now)?;
+        match (&key, input.dpop.as_deref()) {
+            (None, _) => {}
+            (Some(key), Some(proof)) => {
+                let presented =
+                    dpop::Presented { method: &input.method, url: &input.url, token, key, nonces: None };
+                dpop::verify(proof, &presented, self.replay(), now)?;
+            }
+            (Some(_), None) if key == input.peer => {}
+            (Some(_), None) => return Err(Reason::ProofMissing.into()),
         }
         let command = CheckCommand { id: id.lease, observation: Some(observation) };
         let (record, newer) = self.ask(acceptor, &keys, &command).await?;

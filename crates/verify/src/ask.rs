@@ -9,7 +9,7 @@ use mayfly_client::{AcceptorClient, Failure};
 use mayfly_credential::{Usage, token};
 use mayfly_domain::{
     Audience, CredentialId, Intent, LeaseId, Owner, Owners, ProfileName, Reason, Refusal, Scope, Scopes,
-    SpiffeId, TaskId, Thumbprint, UnixMillis,
+    Secret, SpiffeId, TaskId, Thumbprint, UnixMillis,
 };
 use mayfly_proto::v1 as pb;
 use mayfly_proto::v1::check_request::Credential;
@@ -63,9 +63,9 @@ impl Verifier {
         self.counted(answer.and_then(|answer| read(&answer, Kind::Certificate, None, None)).map(Arc::new))
     }
 
-    /// Waits until what only a broker has judged counts no more: it has expired, a broker that is asked once in each
-    /// bound says so, or none answers.
-    pub(crate) async fn asked_until_over(&self, judged: &Judged) -> Ended {
+    /// Waits until a token that only a broker has judged counts no more: it has expired, a broker that is asked once in
+    /// each bound says so, or none answers.
+    pub(crate) async fn asked_until_over(&self, token: &Secret<String>, judged: &Judged) -> Ended {
         let shared = self.shared();
         let asks = async {
             loop {
@@ -74,8 +74,8 @@ impl Verifier {
                 if shared.clock.now() >= judged.expires {
                     return Reason::LeaseExpired;
                 }
-                let lease = Credential::Lease(judged.credential.lease.to_string());
-                let question = pb::CheckRequest { credential: Some(lease), ..Default::default() };
+                // Its key was proven when this began.
+                let question = about(token.expose(), judged.key.as_ref());
                 if let Err(refusal) = self.ask(question, Reason::AcceptorNotFresh.into()).await {
                     return refusal.reason;
                 }
@@ -99,34 +99,24 @@ impl Verifier {
         refusal: Refusal,
     ) -> Result<Arc<Judged>, Refusal> {
         let shared = self.shared();
-        let mut question = pb::CheckRequest {
+        // What it says counts where the broker says that the token does.
+        let (audience, key) = token::said(token).ok_or(Reason::TokenMalformed)?;
+        // The broker knows what the acceptor may take, and not what this process takes of that.
+        if !shared.wishes.audiences.is_empty() && !shared.wishes.audiences.contains(&audience) {
+            return Err(Reason::TokenAudience.into());
+        }
+        if request.dpop.is_none() && key.is_some() && key.as_ref() != request.peer {
+            return Err(Reason::ProofMissing.into());
+        }
+        shared.nonce_is_good(request.dpop)?;
+        // Never by its lease: keys that were withdrawn while nothing was heard are known to the broker alone.
+        let question = pb::CheckRequest {
             method: request.method.to_owned(),
             url: request.url.to_owned(),
             dpop: request.dpop.unwrap_or_default().to_owned(),
-            ..Default::default()
+            ..about(token, request.peer)
         };
-        let (credential, audience, key) = match (request.dpop, request.peer) {
-            // The broker has not seen the connection: token and binding are verified here by the last known keys, and
-            // it is asked about the lease.
-            (None, Some(_)) => {
-                let known = shared.bound_token(token, request)?;
-                let lease = Credential::Lease(known.credential.lease.to_string());
-                (lease, known.audience.clone(), known.key)
-            }
-            // What it says counts where the broker says that the token does.
-            _ => {
-                let (audience, key) = token::said(token).ok_or(Reason::TokenMalformed)?;
-                (Credential::Token(token.to_owned()), Some(audience), key)
-            }
-        };
-        // The broker knows what the acceptor may take, and not what this process takes of that.
-        let own = &shared.wishes.audiences;
-        if !own.is_empty() && !audience.as_ref().is_some_and(|audience| own.contains(audience)) {
-            return Err(Reason::TokenAudience.into());
-        }
-        question.credential = Some(credential);
-        shared.nonce_is_good(request.dpop)?;
-        let judged = read(&self.ask(question, refusal).await?, Kind::Token, audience, key)?;
+        let judged = read(&self.ask(question, refusal).await?, Kind::Token, Some(audience), key)?;
         grants(&judged.scopes, request.scopes)?;
         Ok(Arc::new(judged))
     }
@@ -176,6 +166,15 @@ impl Shared {
             asking.1 = Some(client.clone());
         }
         Ok(client)
+    }
+}
+
+/// A question about a token; `peer` is the key that was seen proven here, where the broker has not seen it.
+fn about(token: &str, peer: Option<&Thumbprint>) -> pb::CheckRequest {
+    pb::CheckRequest {
+        credential: Some(Credential::Token(token.to_owned())),
+        peer_key: peer.map(ToString::to_string).unwrap_or_default(),
+        ..Default::default()
     }
 }
 

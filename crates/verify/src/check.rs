@@ -47,15 +47,6 @@ impl Shared {
         Ok(entry)
     }
 
-    /// A token that is bound to this connection's key, whose lease is to be judged by somebody else.
-    pub(crate) fn bound_token(&self, token: &str, request: &Request<'_>) -> Result<Arc<Judged>, Refusal> {
-        let entry = self.shown(token, request)?;
-        if self.clock.now() >= entry.judged.expires {
-            return Err(Reason::LeaseExpired.into());
-        }
-        Ok(Arc::clone(&entry.judged))
-    }
-
     fn new_token(&self, known: &Known, token: &str) -> Result<Arc<Entry>, Refusal> {
         let (Some(keys), Some(terms)) = (&known.keys, &known.terms) else {
             return Err(Reason::AcceptorNotFresh.into());

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response};
-use mayfly_domain::{Reason, Refusal};
+use mayfly_domain::{Reason, Refusal, Secret};
 use tower::{Layer, Service};
 
 use crate::check::grants;
@@ -106,7 +106,7 @@ impl MayflyLayer {
     async fn admit(&self, request: &Parts) -> Result<Admitted, Refusal> {
         if let Some(Caller(judged)) = request.extensions.get::<Caller>() {
             grants(&judged.scopes, &self.scopes).map_err(|why| self.counted(why))?;
-            return Ok(Admitted { judged: Arc::clone(judged), guarded: true });
+            return Ok(Admitted { judged: Arc::clone(judged), guarded: true, asked: None });
         }
         let peer = request.extensions.get::<Peer>();
         let (token, dpop, key) = match shown::token(&request.headers).map_err(|why| self.counted(why))? {
@@ -124,13 +124,14 @@ impl MayflyLayer {
             let why = Refusal::new(Reason::ProofInvalid, "a proof for a token that is bound to no key");
             return Err(self.counted(why));
         }
-        Ok(Admitted { judged, guarded: false })
+        let asked = judged.observation.is_none().then(|| Secret::new(token.to_owned()));
+        Ok(Admitted { judged, guarded: false, asked })
     }
 
     fn peer(&self, peer: &Peer) -> Result<Admitted, Refusal> {
         let granted = peer.check().and_then(|()| grants(&peer.judged().scopes, &self.scopes));
         let judged = self.verifier.counted(granted.map(|()| Arc::clone(peer.judged())))?;
-        Ok(Admitted { judged, guarded: true })
+        Ok(Admitted { judged, guarded: true, asked: None })
     }
 
     /// Counts what is refused without a judgement of the verifier's.
@@ -140,11 +141,10 @@ impl MayflyLayer {
     }
 
     /// Tells when what rests on a credential from now on has to end.
-    fn over(&self, judged: &Arc<Judged>) -> Result<Over, Refusal> {
-        if judged.observation.is_none() {
-            // What only a broker has judged carries nothing that an event could be compared with.
+    fn over(&self, judged: &Arc<Judged>, asked: &mut Option<Secret<String>>) -> Result<Over, Refusal> {
+        if let Some(token) = asked.take() {
             let (verifier, judged) = (self.verifier.clone(), Arc::clone(judged));
-            return Ok(Box::pin(async move { verifier.asked_until_over(&judged).await }));
+            return Ok(Box::pin(async move { verifier.asked_until_over(&token, &judged).await }));
         }
         let guard = self.verifier.guard(judged);
         guard.check()?;
@@ -156,6 +156,8 @@ struct Admitted {
     judged: Arc<Judged>,
     /// Whether what rests on it ends by another guard.
     guarded: bool,
+    /// The token, where only a broker has judged it: nothing that was heard could be compared with it.
+    asked: Option<Secret<String>>,
 }
 
 impl<S> Layer<S> for MayflyLayer {
@@ -213,7 +215,7 @@ impl MayflyLayer {
         let refused = |why: &Refusal| {
             Ok(answer::refused(&headers, why, nonce.as_deref(), &self.scopes).map(Body::told))
         };
-        let Admitted { judged, guarded } = match self.admit(&parts).await {
+        let Admitted { judged, guarded, mut asked } = match self.admit(&parts).await {
             Ok(admitted) => admitted,
             Err(why) => return refused(&why),
         };
@@ -221,7 +223,7 @@ impl MayflyLayer {
         // A request that is there whole is judged already; one that still comes may last as long as it likes.
         let mut over = None;
         if !guarded && !body.is_end_stream() {
-            over = match self.over(&judged) {
+            over = match self.over(&judged, &mut asked) {
                 Ok(over) => Some(over),
                 Err(why) => return refused(&why),
             };
@@ -239,7 +241,7 @@ impl MayflyLayer {
         let is_short = body.size_hint().exact().is_some_and(|octets| octets <= SHORT_OCTETS_MAX);
         let streams = !guarded && !body.is_end_stream() && !is_short;
         if streams && over.is_none() {
-            over = match self.over(&judged) {
+            over = match self.over(&judged, &mut asked) {
                 Ok(over) => Some(over),
                 Err(why) => return refused(&why),
             };

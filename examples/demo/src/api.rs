@@ -50,7 +50,7 @@ async fn deploy(
         dpop: value(&DPOP).to_owned(),
         method: method.to_string(),
         url: format!("{}{}", service.origin, uri.path()),
-        context: None,
+        ..Default::default()
     };
     match service.broker.check(request).await {
         Ok(answer) if answer.accepted => (StatusCode::CREATED, answer.workload),

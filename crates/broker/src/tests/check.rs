@@ -38,6 +38,22 @@ async fn a_bound_token_needs_a_new_proof_of_its_key_for_each_request() {
 }
 
 #[tokio::test]
+async fn the_key_of_a_connection_is_its_acceptors_word_and_proves_no_other_token() {
+    let site = Site::new().await;
+    let node = site.broker("one").await;
+    let (api, worker) = (node.acceptor("deploy-api").await, Worker::payments("1"));
+    let issued = node.mint(&worker, &site.token(&worker), deploy()).await.unwrap();
+    let key = issued.record.body.key;
+    let seen = |peer| CheckInput { peer: Some(peer), ..bearer(&issued) };
+    node.judge(&api, &seen(key)).await.unwrap();
+    let other = mayfly_domain::Thumbprint::from_bytes([7; 32]);
+    assert_eq!(node.judge(&api, &seen(other)).await, Err(Reason::ProofMissing));
+    // A proof that is there counts, or doesn't.
+    let bad = CheckInput { dpop: Some("no proof".to_owned()), ..seen(key) };
+    assert_eq!(node.judge(&api, &bad).await, Err(Reason::ProofInvalid));
+}
+
+#[tokio::test]
 async fn a_bearer_token_needs_none() {
     let site = Site::new().await;
     let node = site.broker("one").await;

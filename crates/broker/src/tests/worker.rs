@@ -117,6 +117,7 @@ pub(super) fn bearer(issued: &Issued) -> CheckInput {
     CheckInput {
         credential: Credential::Token(issued.token().unwrap().compact().expose().clone()),
         dpop: None,
+        peer: None,
         method: "POST".to_owned(),
         url: API.to_owned(),
         request: None,

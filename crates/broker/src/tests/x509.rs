@@ -69,7 +69,7 @@ impl Node {
 
 pub(super) fn shown_to(credential: Credential) -> CheckInput {
     let (method, url) = ("GET".to_owned(), API.to_owned());
-    CheckInput { credential, dpop: None, method, url, request: None }
+    CheckInput { credential, dpop: None, peer: None, method, url, request: None }
 }
 
 #[tokio::test]

@@ -149,6 +149,7 @@ impl Check {
             method: self.method.unwrap_or_default(),
             url: self.url.map(String::from).unwrap_or_default(),
             context: (context != pb::RequestContext::default()).then_some(context),
+            ..Default::default()
         };
         let verdict = Verdict::from(session.acceptor().await?.check(request).await?);
         session.printer.show(&verdict)?;

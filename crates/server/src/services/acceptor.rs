@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use mayfly_broker::{CheckInput, Checked, Credential};
-use mayfly_domain::{Invalid, LeaseId, Reason, Refusal, Scope, Scopes, defaults};
+use mayfly_domain::{Invalid, LeaseId, Reason, Refusal, Scope, Scopes, Thumbprint, defaults};
 use mayfly_policy::RequestAsk;
 use mayfly_proto::v1;
 use mayfly_proto::v1::acceptor_service_server::AcceptorService;
@@ -70,11 +70,13 @@ fn input(wire: v1::CheckRequest) -> Result<CheckInput, Refusal> {
             return Err(Invalid::new("credential", "", problem).into());
         }
     };
+    let peer = (!wire.peer_key.is_empty()).then(|| Thumbprint::parse(&wire.peer_key)).transpose()?;
     let request = wire.context.map(|context| asked(context, &wire.method, &wire.url)).transpose()?;
     Ok(CheckInput {
         request,
         credential,
         dpop: (!wire.dpop.is_empty()).then_some(wire.dpop),
+        peer,
         method: wire.method,
         url: wire.url,
     })

@@ -35,14 +35,19 @@ async fn who_asks_gets_a_brokers_word_for_each_request() {
     assert!(asked.iter().all(|check| check.credential == Some(Credential::Token(token.clone()))));
     assert_eq!((asked.len(), verifier.metrics().asked()), (3, 3));
 
-    // The key of a connection is seen here and by nobody else: the broker is asked about the lease.
+    // The key of a connection is seen here and by nobody else. Keys may have been withdrawn since: it is asked about the
+    // token, never about its lease alone.
     let bound = key.token(&bound_to(&holder));
     let (own, other) = (holder.thumbprint(), key.thumbprint());
     verifier.check_token_or_ask(&bound, &Request { peer: Some(&own), ..request() }).await.unwrap();
     let asked = std::mem::take(&mut *site.checks.lock().await);
-    assert_eq!(asked[0].credential, Some(Credential::Lease(lease().to_string())));
+    assert_eq!(asked[0].credential, Some(Credential::Token(bound.clone())));
+    assert_eq!(asked[0].peer_key, own.to_string());
     let stolen = Request { peer: Some(&other), ..request() };
     assert_eq!(verifier.check_token_or_ask(&bound, &stolen).await.unwrap_err().reason, Reason::ProofMissing);
+    // Also where the key that signed it can't have been told yet.
+    let newer = Key::new().token(&bound_to(&holder));
+    assert_eq!(verifier.check_token_or_ask(&newer, &stolen).await.unwrap_err().reason, Reason::ProofMissing);
     // What it is bound to, and for whom it is, are known of both.
     let proof = holder.proof(&bound, "1", |_| {});
     for shown in [Request { peer: Some(&own), ..request() }, Request { dpop: Some(&proof), ..request() }] {

@@ -144,6 +144,6 @@ pub(crate) fn question(token: &str, dpop: String) -> pb::CheckRequest {
         dpop,
         method: "GET".to_owned(),
         url: super::job::API.to_owned(),
-        context: None,
+        ..Default::default()
     }
 }

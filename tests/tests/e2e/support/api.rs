@@ -56,7 +56,7 @@ async fn answer(
         dpop: header("dpop"),
         method: method.to_string(),
         url: format!("{}{uri}", service.origin),
-        context: None,
+        ..Default::default()
     };
     match service.acceptor.check(request).await {
         Ok(verdict) => {
