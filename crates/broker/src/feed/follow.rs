@@ -59,7 +59,7 @@ impl Broker {
     pub(crate) async fn feed_cleaner(&self) {
         loop {
             tokio::time::sleep(CLEAN).await;
-            self.feed().change(super::State::clean);
+            self.feed().change(|state| state.clean(self.clock().now()));
         }
     }
 

@@ -184,9 +184,10 @@ impl State {
         }
     }
 
-    /// Forgets what is over by the store's clock.
-    pub(crate) fn clean(&mut self) {
-        self.table.clean(self.store_now);
+    /// Forgets what is over by the store's clock and by `ours`: a store whose clock was ahead may have been heard, and
+    /// followers get their snapshots from this table.
+    pub(crate) fn clean(&mut self, ours: UnixMillis) {
+        self.table.clean(self.store_now.min(ours));
     }
 
     /// The events after `number` in this era, at most `limit`.
@@ -231,5 +232,6 @@ impl State {
         self.table.clear();
         self.recent.clear();
         self.answered = None;
+        self.store_now = UnixMillis(0);
     }
 }

@@ -74,6 +74,29 @@ fn an_answer_of_another_feed_counts_for_nothing_and_holds_no_later_ping_up() {
     assert!(state.ping(BootTime(2)).is_some());
 }
 
+/// The store's clock was heard ahead, and goes back.
+#[test]
+fn what_is_over_by_one_clock_alone_is_kept() {
+    let lease = LeaseId::from_bytes([3; 16]);
+    let dead = |state: &State| {
+        state.snapshot().unwrap().marks.iter().any(|(marked, until)| *marked == lease && until.0 == 9)
+    };
+    let mut state = complete(4);
+    state.heard(UnixMillis(1_000));
+    state.clean(UnixMillis(8));
+    assert!(dead(&state), "not over by ours");
+    // What was heard of another feed says nothing of this one.
+    state.begin(place(4));
+    state.load(&FeedPage { marks: vec![(lease, UnixMillis(9))], ..FeedPage::default() }).unwrap();
+    state.end(place(4)).unwrap();
+    state.heard(UnixMillis(8));
+    state.clean(UnixMillis(1_000));
+    assert!(dead(&state), "not over by the store's");
+    state.heard(UnixMillis(9));
+    state.clean(UnixMillis(1_000));
+    assert!(!dead(&state));
+}
+
 #[test]
 fn a_number_that_is_not_the_next_forgets_everything() {
     for (number, why) in [(4, Resync::Repeated), (6, Resync::Skipped)] {
