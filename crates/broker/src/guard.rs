@@ -31,7 +31,7 @@ impl Broker {
                 if self.feed().is_fresh() { Standing::Serving } else { Standing::Behind }
             }
             Ok(standing) => standing,
-            Err(StoreError::OtherGeneration(_)) => Standing::Settling,
+            Err(StoreError::OtherGeneration(_) | StoreError::Forgot) => Standing::Settling,
             Err(StoreError::ServerChanged) => {
                 // Nobody else calls the store while it settles: the next look must know.
                 self.server_changed();
@@ -53,16 +53,13 @@ impl Broker {
         self.saw(&survey);
         let known = copy.content().clone();
         let adopted = match survey.generation {
-            _ if known.is_ahead_of(&survey) => self.begin(&known, &survey).await?,
-            Some(generation)
-                if generation.settled && !self.is_doubted(&known, &survey, generation).await? =>
-            {
-                generation
-            }
+            _ if known.is_ahead_of(&survey) => self.begin(&known, &survey, "store-went-back").await?,
+            Some(generation) if generation.settled => match self.doubt(&known, &survey, generation).await? {
+                Some(why) => self.begin(&known, &survey, why).await?,
+                None => generation,
+            },
             // Without a copy and a settled generation nobody here knows what would have to be carried over.
-            Some(generation) if generation.settled || known.generation.is_some() => {
-                self.begin(&known, &survey).await?
-            }
+            Some(_) if known.generation.is_some() => self.begin(&known, &survey, "unsettled").await?,
             _ => return Ok(Standing::Holding),
         };
         store.adopt(adopted);
@@ -88,7 +85,12 @@ impl Broker {
         Ok(Standing::Serving)
     }
 
-    async fn begin(&self, known: &Content, survey: &Survey) -> Result<GenerationRecord, StoreError> {
+    async fn begin(
+        &self,
+        known: &Content,
+        survey: &Survey,
+        why: &'static str,
+    ) -> Result<GenerationRecord, StoreError> {
         let stored = survey.generation.map_or(0, |g| g.generation.number);
         let number = known.generation.map_or(0, |g| g.number).max(stored) + 1;
         let mut id = [0; 8];
@@ -104,31 +106,39 @@ impl Broker {
                 .max(self.settings().longest_life.as_millis()),
         };
         let stands = self.leases().store().begin_generation(&next, &known.carry()).await?;
-        tracing::warn!(generation = %stands.generation, "the store began a new generation; older credentials are dead");
+        tracing::warn!(
+            generation = %stands.generation,
+            why,
+            "the store began a new generation; older credentials are dead"
+        );
         let mut record = Record::new(Kind::Generation, Outcome::Allowed);
         record.detail = stands.generation.to_string();
         self.audit().record_or_defer(record).await;
         Ok(stands)
     }
 
-    /// Whether a settled generation must not be taken over as it is: nobody knows what its server has, or it
-    /// lacks what this broker's copy holds.
-    async fn is_doubted(
+    /// Why a settled generation must not be taken over as it is: the store may have forgotten what still counts, nobody
+    /// knows what its server has, or it lacks what this broker's copy holds. None where it may be.
+    async fn doubt(
         &self,
         known: &Content,
         survey: &Survey,
         found: GenerationRecord,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<&'static str>, StoreError> {
+        if survey.forgot {
+            return Ok(Some("clock-was-ahead"));
+        }
         if known.generation == Some(found.generation) {
             // A server on which this broker has worked in its generation is no new one, however late it is
             // told of.
-            return Ok(self.has_server_changed() && self.worked_on() != Some(survey.identity));
+            let is_new = self.has_server_changed() && self.worked_on() != Some(survey.identity);
+            return Ok(is_new.then_some("server-changed"));
         }
         // Where another broker has begun a generation for the new server already, that one is taken.
         self.leases().store().adopt(found);
         match self.lacks(known).await {
-            Err(StoreError::ServerChanged) => Ok(true),
-            other => other,
+            Err(StoreError::ServerChanged) => Ok(Some("server-changed")),
+            other => Ok(other?.then_some("store-lacks-changes")),
         }
     }
 
@@ -205,7 +215,7 @@ impl Broker {
                 self.stand(Standing::Settling);
                 self.wake_guard();
             }
-            StoreError::OtherGeneration(_) => {
+            StoreError::OtherGeneration(_) | StoreError::Forgot => {
                 self.stand(Standing::Settling);
                 self.wake_guard();
             }

@@ -6,6 +6,7 @@ mod barrier;
 mod blocks;
 mod canaries;
 mod check;
+mod clock;
 mod config;
 mod crowd;
 mod feed;

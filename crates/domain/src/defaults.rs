@@ -40,6 +40,11 @@ pub const EVIDENCE_LIFE_MAX: Ttl = Ttl::constant(6 * 3_600);
 pub const EVIDENCE_LIFE_LIMIT: Ttl = Ttl::constant(24 * 3_600);
 /// The clocks' tolerated difference, in milliseconds.
 pub const SKEW_MS: u64 = 30_000;
+/// How far the store's clock may go back, in milliseconds: further, and the store may have forgotten what still counts.
+pub const CLOCK_BACK_MS: u64 = 300_000;
+/// How much longer than it counts everything is kept, in milliseconds: a clock that goes back by less than
+/// [`CLOCK_BACK_MS`] loses nothing, and one that was further ahead is found out.
+pub const KEPT_LONGER_MS: u64 = 600_000;
 /// The largest skew that may be configured, in milliseconds.
 pub const SKEW_MAX_MS: u64 = 60_000;
 /// How old a nonce may be, in milliseconds.

@@ -64,6 +64,8 @@ pub struct Survey {
     pub keys_version: Option<u64>,
     /// The store's clock less ours, in ms.
     pub clock_difference_ms: i64,
+    /// Whether its clock was ahead, so that what it keeps for a time may be gone: a new generation must start.
+    pub forgot: bool,
     /// Settings that could forget a revocation, by their stable names.
     pub risks: Vec<String>,
 }

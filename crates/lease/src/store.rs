@@ -36,6 +36,10 @@ pub enum StoreError {
     /// that was acknowledged: a new generation must start.
     #[error("the store's server changed")]
     ServerChanged,
+    /// Its clock was ahead and went back: what it keeps for a time may be gone, and a new generation must start.
+    /// Nothing was changed.
+    #[error("the store's clock was ahead: it may have forgotten what still counts")]
+    Forgot,
     /// It can't be reached or written, or did not answer in time. Whether the change was made is unknown.
     #[error("unavailable: {0}")]
     Unavailable(String),
@@ -61,7 +65,7 @@ impl From<StoreError> for Refusal {
         use mayfly_domain::Reason;
         match e {
             StoreError::Refused(no) => no.into(),
-            StoreError::OtherGeneration(_) | StoreError::ServerChanged => {
+            StoreError::OtherGeneration(_) | StoreError::ServerChanged | StoreError::Forgot => {
                 Refusal::new(Reason::GenerationChanged, e.to_string())
                     .after(std::time::Duration::from_millis(500))
             }
@@ -112,7 +116,8 @@ pub trait LeaseStore: Send + Sync + 'static {
     async fn survey(&self) -> Result<Survey, StoreError>;
 
     /// Starts `next` where the store has no generation or one with a lower number, after carrying over keys
-    /// and blocks by version; otherwise changes nothing. Returns the generation that stands afterwards.
+    /// and blocks by version; otherwise changes nothing. Returns the generation that stands afterwards. Where the
+    /// start of `next` is far from the store's time, [`StoreError::ClockSkew`]: its clock was set since the survey.
     async fn begin_generation(
         &self,
         next: &GenerationRecord,

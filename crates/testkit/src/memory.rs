@@ -76,6 +76,8 @@ pub struct MemoryView {
     pub server: [u8; 16],
     /// That of the server which the generation began on.
     pub began_on: [u8; 16],
+    /// Whether what it keeps for a time may be gone.
+    pub forgot: bool,
     /// Its clock less the brokers', in ms, as a survey says.
     pub clock_difference_ms: i64,
 }

@@ -171,7 +171,7 @@ impl Broker {
             Trouble::Store(e) => {
                 self.note(e);
                 match e {
-                    StoreError::OtherGeneration(_) | StoreError::ServerChanged => {
+                    StoreError::OtherGeneration(_) | StoreError::ServerChanged | StoreError::Forgot => {
                         feed.change(|state| state.resync(Resync::OtherGeneration));
                     }
                     // A table that is complete stays so; half a snapshot is none.

@@ -1,9 +1,12 @@
 //! Takes away what is over: a walk around the whole table, a few entries at a time, inside the writer's
 //! batches.
 //!
-//! An entry goes by its own end and by nothing else; an index entry never because a record is missing.
+//! An entry goes by its own end and by nothing else; an index entry never because a record is missing. The moment is
+//! noted with it: where the clock goes back behind that, what went may still count. An entry stays for some time after its
+//! end, so that a clock that was ahead a little loses none.
 
 use mayfly_domain::codec::{Malformed, Reader};
+use mayfly_domain::defaults::KEPT_LONGER_MS;
 use mayfly_domain::{DimKey, EvidenceHash, UnixMillis};
 use mayfly_lease::StoreError;
 use mayfly_lease::feed::UsageCount;
@@ -38,6 +41,7 @@ pub(super) fn round(
         return Ok(0);
     }
     work.write(|ledger| {
+        ledger.forgets()?;
         for key in &over {
             match key.split_first() {
                 Some((&at::INDEX, rest)) => {
@@ -57,7 +61,7 @@ pub(super) fn round(
     })
 }
 
-/// When an entry is over; none where it never is.
+/// When an entry may go; none where it never may.
 fn ends(key: &[u8], value: &[u8]) -> Result<Option<UnixMillis>, Malformed> {
     let end = match key.first() {
         Some(&(at::RECORD | at::JOB | at::FOLLOWER)) => at::kept(value)?.0,
@@ -73,8 +77,9 @@ fn ends(key: &[u8], value: &[u8]) -> Result<Option<UnixMillis>, Malformed> {
             gate.fence_until.max(block.unwrap_or_default())
         }
         Some(&at::BUCKET) => UnixMillis(at::number(value)?.div_ceil(1_000)),
-        Some(&(at::INDEX | at::PARTITION)) => at::time_and_lease(key)?.0,
+        // An index entry ends nothing, and mints look at those that are over: it stays no longer.
+        Some(&(at::INDEX | at::PARTITION)) => return Ok(Some(at::time_and_lease(key)?.0)),
         _ => return Ok(None),
     };
-    Ok((end != at::FOR_EVER).then_some(end))
+    Ok((end != at::FOR_EVER).then_some(end.plus(KEPT_LONGER_MS)))
 }

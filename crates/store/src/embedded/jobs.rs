@@ -2,7 +2,7 @@
 
 use mayfly_domain::codec::{Malformed, Reader};
 use mayfly_domain::feed::{Change, Event};
-use mayfly_domain::{LeaseId, UnixMillis};
+use mayfly_domain::{LeaseId, UnixMillis, defaults};
 use mayfly_lease::command::sweep_key;
 use mayfly_lease::transition::{self, View as _};
 use mayfly_lease::{
@@ -154,6 +154,11 @@ pub(super) fn begin_generation(
     {
         return Ok(stored);
     }
+    // Its start was told by a look before, since when the clock may have been set.
+    if work.now().0.abs_diff(next.started.0) > defaults::CLOCK_BACK_MS {
+        let late = i128::from(work.now().0) - i128::from(next.started.0);
+        return Err(StoreError::ClockSkew(i64::try_from(late).unwrap_or(i64::MAX)));
+    }
     let mut writes = Vec::with_capacity(carry.blocks.len());
     for (subject, gate) in &carry.blocks {
         let stored = work.ledger.gate(subject.key())?;
@@ -172,6 +177,7 @@ pub(super) fn begin_generation(
         }
         ledger.put(at::CHANGES, &changes.to_be_bytes())?;
         ledger.restart_feed()?;
+        ledger.put(at::CLOCK, &ledger.now.0.to_be_bytes())?;
         ledger.put(at::GENERATION, &next.encode())
     })?;
     Ok(next)

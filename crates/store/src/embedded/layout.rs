@@ -6,6 +6,7 @@
 //! | `I` | | identity of the file (16) |
 //! | `G` | | generation |
 //! | `C` | | changes counted (8) |
+//! | `T` | | highest time at which something was taken away because it was over (8) |
 //! | `K` | | version (8), sealed keys |
 //! | `r` | lease (16) | kept until (8), record |
 //! | `m` | lease | mark |
@@ -51,6 +52,7 @@ pub(super) const LAYOUT: &[u8] = b"V";
 pub(super) const IDENTITY: &[u8] = b"I";
 pub(super) const GENERATION: &[u8] = b"G";
 pub(super) const CHANGES: &[u8] = b"C";
+pub(super) const CLOCK: &[u8] = b"T";
 pub(super) const KEYS: &[u8] = b"K";
 pub(super) const LEASES: &[u8] = b"l";
 

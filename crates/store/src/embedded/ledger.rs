@@ -73,6 +73,15 @@ impl Ledger<'_> {
         Ok(())
     }
 
+    /// Notes that at this moment something is taken away because it is over.
+    pub(super) fn forgets(&mut self) -> Result<(), StoreError> {
+        if self.count(at::CLOCK)? < self.now.0 {
+            self.put(at::CLOCK, &self.now.0.to_be_bytes())
+        } else {
+            Ok(())
+        }
+    }
+
     /// Applies one write of a transition.
     fn apply(&mut self, write: Write) -> Result<(), StoreError> {
         match write {
@@ -160,6 +169,9 @@ impl Ledger<'_> {
             over.push(at::time_and_lease(entry)?);
             Ok(over.len() < TIDY_PER_ENTRY)
         })?;
+        if !over.is_empty() {
+            self.forgets()?;
+        }
         over.into_iter().try_for_each(|(expires, id)| self.drop_index(key, id, mode, expires))
     }
 

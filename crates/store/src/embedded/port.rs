@@ -37,6 +37,7 @@ impl LeaseStore for EmbeddedStore {
                 identity: self.store.identity,
                 keys_version: state.get(at::KEYS, |v| Ok(at::kept(v)?.0.0))?,
                 clock_difference_ms: 0,
+                forgot: state.has_forgotten()?,
                 risks: Vec::new(),
             })
         })

@@ -4,7 +4,7 @@
 //! commands before left. Must never decide anything: that is what the transitions are for.
 
 use mayfly_domain::codec::Malformed;
-use mayfly_domain::{AcceptorMode, DimKey, EvidenceHash, Gate, LeaseId, UnixMillis};
+use mayfly_domain::{AcceptorMode, DimKey, EvidenceHash, Gate, LeaseId, UnixMillis, defaults};
 use mayfly_lease::job::ExposureCount;
 use mayfly_lease::transition::{Binding, Bucket, View};
 use mayfly_lease::{GenerationRecord, JoinRecord, LeaseRecord, Mark, StoreError, TaskRecord};
@@ -67,12 +67,21 @@ impl<T: Readable> State<T> {
         self.get(at::GENERATION, GenerationRecord::decode)
     }
 
-    /// Demands that the state is in the adopted generation.
+    /// Whether something was taken away that may still count: the clock was ahead, and went back.
+    pub(super) fn has_forgotten(&self) -> Result<bool, StoreError> {
+        Ok(self.count(at::CLOCK)? > self.now.plus(defaults::CLOCK_BACK_MS).0)
+    }
+
+    /// Demands that the state is in the adopted generation, and has forgotten nothing of it too early.
     pub(super) fn in_generation(&self, adopted: Option<GenerationRecord>) -> Result<(), StoreError> {
         let stored = self.stored_generation()?;
         let same =
             matches!((&stored, &adopted), (Some(s), Some(a)) if s.settled && s.generation == a.generation);
-        if same { Ok(()) } else { Err(StoreError::OtherGeneration(stored)) }
+        match same {
+            true if self.has_forgotten()? => Err(StoreError::Forgot),
+            true => Ok(()),
+            false => Err(StoreError::OtherGeneration(stored)),
+        }
     }
 
     /// How many index entries of a mode end after `now`: all, without those that are over and not cleaned away yet.

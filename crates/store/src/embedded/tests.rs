@@ -292,6 +292,36 @@ async fn what_is_over_is_cleaned_and_nothing_else() {
     assert_eq!(bench.store.due_undos(10).await.unwrap().len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_took_too_much_away_is_remembered() {
+    let bench = Bench::new().await;
+    bench.minting(1).await.unwrap().unwrap();
+    bench.store.revoke(&words::revoke_subject(1, words::subject(Dimension::Owner, 1), None)).await.unwrap();
+    bench.clock.advance(3 * words::LONGEST_LIFE_MS);
+    for n in 0..100 {
+        bench.store.put_keys(n, n + 1, b"sealed").await.unwrap();
+    }
+    assert_eq!(bench.check(1).await, Err(StoreError::Refused(No::NotFound)), "what ended has ended");
+    bench.clock.set(bench.start);
+    assert_eq!(bench.check(1).await, Err(StoreError::Forgot));
+    let Bench { dir, store, clock, start, .. } = bench;
+    drop(Arc::into_inner(store).unwrap());
+    let store = EmbeddedStore::open(dir.path().join("mayfly.redb"), Arc::new(clock.clone())).unwrap();
+    store.adopt(words::generation(1, start));
+    assert!(store.survey().await.unwrap().forgot);
+    assert_eq!(store.counts().await, Err(StoreError::Forgot));
+    // That clock may have been right after all: nothing that went counts by it.
+    clock.advance(3 * words::LONGEST_LIFE_MS);
+    assert!(!store.survey().await.unwrap().forgot);
+    let late = words::generation(2, clock.now());
+    clock.set(start);
+    let wrong = store.begin_generation(&late, &Carry::default()).await;
+    assert!(matches!(wrong, Err(StoreError::ClockSkew(_))), "{wrong:?}");
+    store.begin_generation(&words::generation(2, start), &Carry::default()).await.unwrap();
+    store.adopt(words::generation(2, start));
+    assert!(store.counts().await.is_ok());
+}
+
 #[tokio::test]
 async fn the_log_keeps_its_last_events() {
     let bench = Bench::new().await;

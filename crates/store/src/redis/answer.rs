@@ -6,6 +6,7 @@
 //! | 1 | another generation | what is stored, or nil |
 //! | 2 | the clocks differ | the store's less the broker's, ms |
 //! | 3 | a first binding, which this connection must not make | |
+//! | 4 | what is kept for a time may be gone | |
 //! | 10–35 | [`No`] | position, wait, reason or revocation |
 
 use mayfly_domain::LeaseState;
@@ -93,6 +94,7 @@ pub(super) fn read(value: Value) -> Result<Outcome, StoreError> {
         1 => return Err(StoreError::OtherGeneration(generation(a.maybe()?)?)),
         2 => return Err(StoreError::ClockSkew(a.int()?)),
         3 => return Ok(Outcome::Elsewhere),
+        4 => return Err(StoreError::Forgot),
         10 => No::NonceUsed,
         11 => No::EvidencePredatesGeneration,
         12 => No::EvidenceOfOtherKey,
@@ -192,6 +194,7 @@ mod tests {
             assert_eq!(told(items).unwrap_err(), StoreError::Refused(no));
         }
         assert_eq!(told(vec![Value::Int(2), Value::Int(-9)]).unwrap_err(), StoreError::ClockSkew(-9));
+        assert_eq!(told(vec![Value::Int(4)]).unwrap_err(), StoreError::Forgot);
         let none = told(vec![Value::Int(1), Value::Nil]).unwrap_err();
         assert_eq!(none, StoreError::OtherGeneration(None));
     }

@@ -5,6 +5,8 @@
 //! | --- | --- | --- |
 //! | `mf:gen` | string | the generation, 30 octets |
 //! | `mf:server` | string | identity (16 octets) of the server that the generation began on |
+//! | `mf:clock` | string | the highest time at which a script looked, number of the last tick (8 octets each) |
+//! | `mf:tick:<n>` | string | empty, there until n times five minutes since the epoch: `scripts/begin.lua` |
 //! | `mf:changes` | integer | revocations, blocks, takeovers and key changes counted: the number of the last event |
 //! | `mf:feed` | stream | the feed: field `e` under the id `NUMBER-0` is `mayfly_domain::feed::Event` |
 //! | `mf:keys` | string | version (8 octets), the sealed keys |

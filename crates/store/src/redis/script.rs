@@ -15,12 +15,15 @@ pub(super) struct Script {
 impl Script {
     fn new(name: &'static str, parts: &[&str]) -> Self {
         let mut source = format!(
-            "local SKEW_MS, MINT_DEADLINE_MS, UNDO_GRACE_MS, SUPERSEDE_MAX, FEED_KEPT = {}, {}, {}, {}, {}\n",
+            "local SKEW_MS, MINT_DEADLINE_MS, UNDO_GRACE_MS, SUPERSEDE_MAX, FEED_KEPT = {}, {}, {}, {}, {}\n\
+             local CLOCK_BACK_MS, KEPT_LONGER_MS = {}, {}\n",
             defaults::SKEW_MS,
             defaults::MINT_DEADLINE_MS,
             defaults::UNDO_GRACE_MS,
             defaults::SUPERSEDE_MAX,
             mayfly_lease::feed::FEED_KEPT,
+            defaults::CLOCK_BACK_MS,
+            defaults::KEPT_LONGER_MS,
         );
         for part in parts {
             source.push_str(part);
@@ -40,6 +43,7 @@ macro_rules! scripts {
         pub(super) static SCRIPTS: LazyLock<Scripts> = LazyLock::new(|| Scripts {
             $($name: Script::new(stringify!($name), &[
                 include_str!("scripts/core.lua"),
+                include_str!("scripts/begin.lua"),
                 $(include_str!(concat!("scripts/", $part, ".lua")),)*
                 include_str!(concat!("scripts/", stringify!($name), ".lua")),
             ]),)*
@@ -61,6 +65,7 @@ scripts! {
     renew: "evidence" "lease";
     end: "lease";
     read: ;
+    forgot: ;
     list: "page" "leases";
     start_task: "evidence" "join";
     put_join: ;

@@ -43,10 +43,19 @@ impl RedisStore {
             .query_async(&mut mux)
             .await
             .map_err(lost)?;
+        // After the generation: of one that begins meanwhile nothing would be said wrongly.
+        let call = Call::new(&SCRIPTS.forgot, Keys::new([]), Vec::new());
+        let Outcome::Done(mut answer) =
+            self.evaluate(lane, &conn, &call, &self.head(&[], false, false)).await?
+        else {
+            return Err(StoreError::Corrupt("a survey that wants another connection".into()));
+        };
+        let forgot = answer.int()? == 1;
         let (generation, changes, began_on) = stored;
         *self.known.began_on.lock() = began_on.and_then(|b| b.try_into().ok());
         let theirs = if self.brokers_clock { ours } else { UnixMillis(seconds * 1_000 + micros / 1_000) };
         Ok(Survey {
+            forgot: forgot && generation.is_some(),
             generation: answer::generation(generation)?,
             changes: changes.unwrap_or(0),
             identity: facts.identity,

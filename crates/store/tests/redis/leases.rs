@@ -344,7 +344,8 @@ async fn what_ends_has_an_end_in_redis() {
     }
     endless.sort();
     // The generation and what is shared; the account's record; the standing block's gate; the open job.
-    let shared = ["mf:blo", "mf:cha", "mf:fee", "mf:gat", "mf:gen", "mf:job", "mf:mar", "mf:ser", "mf:u"];
+    let shared =
+        ["mf:blo", "mf:cha", "mf:clo", "mf:fee", "mf:gat", "mf:gen", "mf:job", "mf:mar", "mf:ser", "mf:u"];
     let mut expected: Vec<&str> = shared.into_iter().chain(["mf:f:{", "mf:j:{", "mf:l:{"]).collect();
     expected.sort_unstable();
     assert_eq!(endless, expected);

@@ -2,6 +2,7 @@
 //! conformance suite.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod clock;
 mod conformance;
 mod failures;
 mod feed;

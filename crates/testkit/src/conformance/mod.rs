@@ -5,6 +5,7 @@
 
 pub mod blocking;
 pub mod checking;
+pub mod clocks;
 pub mod evidence;
 pub mod feed;
 pub mod following;
@@ -174,6 +175,11 @@ macro_rules! lease_store_conformance {
                 what_was_minted_before_is_dead,
                 evidence_from_before_is_refused,
                 everything_is_there_after_a_restart,
+            }
+            clocks {
+                a_clock_that_was_far_ahead_revives_nothing,
+                a_clock_that_was_a_little_ahead_loses_nothing,
+                a_clock_that_goes_on_after_a_pause_loses_nothing,
             }
             feed {
                 each_change_is_one_event,

@@ -75,7 +75,10 @@ impl MemoryStore {
         view.now = self.clock.now();
         let outcome = match (&view.generation, &adopted) {
             _ if view.server != view.began_on => Err(StoreError::ServerChanged),
-            (Some(s), Some(a)) if s.settled && s.generation == a.generation => act(view),
+            (Some(s), Some(a)) if s.settled && s.generation == a.generation => match view.forgot {
+                true => Err(StoreError::Forgot),
+                false => act(view),
+            },
             (stored, _) => Err(StoreError::OtherGeneration(*stored)),
         };
         if shared.view.changes != changes {
@@ -99,6 +102,7 @@ impl LeaseStore for MemoryStore {
             identity: view.server,
             keys_version: view.keys.as_ref().map(|(version, _)| *version),
             clock_difference_ms: view.clock_difference_ms,
+            forgot: view.forgot,
             risks: Vec::new(),
         })
     }
@@ -126,6 +130,7 @@ impl LeaseStore for MemoryStore {
         view.feed.clear();
         view.generation = Some(*next);
         view.began_on = view.server;
+        view.forgot = false;
         self.told.send_replace(());
         Ok(*next)
     }

@@ -6,6 +6,9 @@ local present_generation = call('GET', KEYS[1])
 if present_generation and u32(present_generation, 3) >= u32(head, 3) then
   return {0, present_generation, call('GET', 'mf:server') or false}
 end
+-- Its start was told by a look before, since when the clock may have been set: evidence would be held against a wrong one.
+local late = now - u64(head, 15)
+if not fixed_clock and (late > CLOCK_BACK_MS or late < -CLOCK_BACK_MS) then return {2, late} end
 local keys = ARGV[4]
 local stored_keys = call('GET', KEYS[2])
 if keys ~= '' and (not stored_keys or u64(stored_keys) < u64(keys)) then
@@ -26,5 +29,7 @@ end
 call('SET', 'mf:changes', max(tonumber(call('GET', 'mf:changes') or 0), u64(ARGV[3])))
 call('DEL', 'mf:feed')
 call('SET', 'mf:server', ARGV[2])
+-- From the first tick that a clock which goes back a little is held against.
+if not fixed_clock then note(floor(now / TICK_MS) + 1) end
 call('SET', KEYS[1], sub(head, 1, 30))
 return {0, sub(head, 1, 30), ARGV[2]}

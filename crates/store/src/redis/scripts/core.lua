@@ -1,4 +1,4 @@
--- What every transition begins with: the caller's head, the time, the generation, gates and writes that end.
+-- What every transition stands on: the caller's head, the time, gates and writes that end.
 --
 -- ARGV[1], the head: the adopted generation (30 octets), the broker's clock in ms (8), the tolerated
 -- difference in ms (4, 0: any), flags (1): 1 the broker's clock counts, 2 first bindings go elsewhere.
@@ -26,25 +26,19 @@ if not fixed_clock then
   now = t[1] * 1000 + floor(t[2] / 1000)
 end
 
--- The refusal where the store's generation is not the caller's, or the clocks are too far apart.
-local function begin(generation)
-  if generation ~= sub(head, 1, 30) then return {1, generation} end
-  local difference = now - clock
-  if skew > 0 and (difference > skew or difference < -skew) then return {2, difference} end
-end
-
 -- The version of the sealed keys; 0 for none.
 local function keys_version()
   local version = call('GETRANGE', 'mf:keys', 0, 7)
   return #version == 8 and u64(version) or 0
 end
 
--- Stores a value that Redis may forget at `ends`. With a fixed clock nothing ends by the server's.
+-- Stores a value that counts until `ends`. Redis keeps it for longer, so that a clock that was ahead a little and goes
+-- back finds it again. With a fixed clock nothing ends by the server's.
 local function put(key, value, ends)
   if fixed_clock then
     call('SET', key, value)
   else
-    call('SET', key, value, 'PXAT', max(ends, 1))
+    call('SET', key, value, 'PXAT', max(ends, 1) + KEPT_LONGER_MS)
   end
 end
 
@@ -74,10 +68,10 @@ local function stands(mark)
   return mark and now < u64(mark)
 end
 
--- Enters what a snapshot must have until it ends; what is over goes, more at a time than comes.
+-- Enters what a snapshot must have until it ends; what is over and kept no longer goes, more at a time than comes.
 local function remember_until(key, id, ends)
   call('ZADD', key, ends, id)
-  local over = call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 4)
+  local over = call('ZRANGEBYSCORE', key, '-inf', now - KEPT_LONGER_MS, 'LIMIT', 0, 4)
   if #over > 0 then call('ZREM', key, unpack(over)) end
 end
 
@@ -142,13 +136,13 @@ local function live(key)
 end
 
 -- Writes or extends an index entry; `mode`: none in an expiry partition. The index ends some time after its last entry, so
--- that its end moves once a minute. One time in eight, by the lease's own randomness, what is over for longer than its
+-- that its end moves once in minutes. One time in eight, by the lease's own randomness, what is over for longer than its
 -- record is kept goes, a few at a time.
 local function enter(key, id, expires, mode)
   call('ZADD', key, (mode or 0) * MODE + expires, id)
   if fixed_clock then return end
   local ends = expires + 2 * SKEW_MS
-  if call('PEXPIRETIME', key) < ends then call('PEXPIREAT', key, ends + 60000) end
+  if call('PEXPIRETIME', key) < ends then call('PEXPIREAT', key, ends + KEPT_LONGER_MS) end
   if byte(id, 15) % 8 == 0 then
     for m = 0, mode and MODES - 1 or 0 do
       local over = call('ZRANGEBYSCORE', key, m * MODE, m * MODE + now - 2 * SKEW_MS, 'LIMIT', 0, 64)

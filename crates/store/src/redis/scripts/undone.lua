@@ -19,6 +19,6 @@ if bit.band(f, 2) ~= 0 and bit.band(f, 4) == 0 then
   return {0}
 end
 flag(KEYS[2], r, 8)
-if not fixed_clock then call('PEXPIREAT', KEYS[2], max(u64(r, 17), now) + 2 * SKEW_MS) end
+if not fixed_clock then call('PEXPIREAT', KEYS[2], max(u64(r, 17), now) + 2 * SKEW_MS + KEPT_LONGER_MS) end
 call('ZREM', 'mf:u', id)
 return {0}
