@@ -13,8 +13,13 @@ use super::ledger::Ledger;
 use super::random::Random;
 use super::world::World;
 
-/// How far Redis' clock is stepped where no lease's life is over by that: further than brokers tolerate.
-pub(crate) const CLOCK_STEP_S: i64 = 120;
+/// How far Redis' clock is stepped where it loses nothing by that: further than brokers tolerate.
+const CLOCK_STEP_S: i64 = 120;
+
+/// How far it is stepped so that everything that it keeps for a time is over, and for how long at least: so long it takes
+/// Redis to forget all of it.
+const CLOCK_FAR_S: i64 = 40 * 86_400;
+const FORGETTING: Duration = Duration::from_secs(1);
 
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +31,7 @@ pub(crate) enum Fault {
     RedisFlushed,
     RedisOlder,
     RedisClock,
+    RedisClockFar,
     BrokerKilled,
     BrokerStopped,
     BrokerCutFromRedis,
@@ -39,7 +45,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// All of them.
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Nothing,
         Self::RedisKilled,
         Self::RedisStopped,
@@ -47,6 +53,7 @@ impl Fault {
         Self::RedisFlushed,
         Self::RedisOlder,
         Self::RedisClock,
+        Self::RedisClockFar,
         Self::BrokerKilled,
         Self::BrokerStopped,
         Self::BrokerCutFromRedis,
@@ -68,6 +75,7 @@ impl Fault {
             Self::RedisFlushed => "Redis flushed",
             Self::RedisOlder => "Redis replaced by an older copy",
             Self::RedisClock => "Redis' clock stepped by minutes, and back",
+            Self::RedisClockFar => "Redis' clock 40 days ahead, and back",
             Self::BrokerKilled => "broker killed, and started again",
             Self::BrokerStopped => "broker stopped (SIGSTOP)",
             Self::BrokerCutFromRedis => "broker cut off from Redis",
@@ -82,10 +90,10 @@ impl Fault {
 
     /// Whether the store has forgotten the leases after it.
     pub(crate) const fn forgets(self) -> bool {
-        matches!(self, Self::RedisFlushed | Self::RedisOlder)
+        matches!(self, Self::RedisFlushed | Self::RedisOlder | Self::RedisClockFar)
     }
 
-    /// Plays it for `length`; when this returns it is over.
+    /// Plays it for `length`; when this returns it is over. Returns what was played: nothing where it can't be.
     pub(crate) async fn play(
         self,
         world: &World,
@@ -93,7 +101,7 @@ impl Fault {
         ledger: &Ledger,
         random: &Random,
         length: Duration,
-    ) {
+    ) -> Self {
         let at = random.below(world.brokers.len());
         let broker = &world.brokers[at];
         let follower = &followers[random.below(followers.len())];
@@ -123,7 +131,14 @@ impl Fault {
             }
             Self::RedisClock => {
                 let seconds = if random.percent(50) { CLOCK_STEP_S } else { -CLOCK_STEP_S };
-                step(world, seconds, length).await;
+                if !step(world, seconds, length).await {
+                    return Self::Nothing;
+                }
+            }
+            Self::RedisClockFar => {
+                if !step(world, CLOCK_FAR_S, length.max(FORGETTING)).await {
+                    return Self::Nothing;
+                }
             }
             Self::BrokerKilled => {
                 block_in_place(|| world.brokers[at].server.blocking_lock().process.kill9());
@@ -178,18 +193,21 @@ impl Fault {
                 }
             }
         }
+        self
     }
 }
 
-/// Steps Redis' clock and back.
-async fn step(world: &World, seconds: i64, length: Duration) {
+/// Steps Redis' clock and back. False where it has none of its own.
+async fn step(world: &World, seconds: i64, length: Duration) -> bool {
     let redis = world.redis.lock().await;
-    if redis.step_clock(seconds) {
+    let stepped = redis.step_clock(seconds);
+    if stepped {
         sleep(length).await;
         redis.step_clock(0);
     } else {
         println!("chaos: libfaketime is not installed, no clock was stepped");
     }
+    stepped
 }
 
 /// Cuts these ways, by an end or by silence.

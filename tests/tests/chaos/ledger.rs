@@ -250,13 +250,6 @@ impl Ledger {
         }
     }
 
-    /// A store whose clock was ahead has forgotten what was over by that clock.
-    pub(crate) fn lose_until(&self, expires: UnixMillis) {
-        for credential in self.pool.read().unwrap().iter().filter(|c| c.expires < expires) {
-            credential.lease.lost.store(true, Ordering::SeqCst);
-        }
-    }
-
     /// Drops what has nearly expired, and most of what was long dead.
     pub(crate) fn clean(&self, wall: UnixMillis) {
         let boot = now();

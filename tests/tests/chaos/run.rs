@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::checks::{Askers, ask};
-use super::faults::{CLOCK_STEP_S, Fault};
+use super::faults::Fault;
 use super::followers::Follower;
 use super::ledger::{Ledger, now};
 use super::load::{Load, Worker};
@@ -136,12 +136,8 @@ impl Run {
                 let fault = Fault::ALL[at];
                 self.tally.fault(at);
                 let length = random.millis(plan.fault_ms.0, plan.fault_ms.1);
-                fault.play(&self.world, &self.followers, &self.ledger, random, length).await;
+                let fault = fault.play(&self.world, &self.followers, &self.ledger, random, length).await;
                 let ended = Instant::now();
-                if fault == Fault::RedisClock {
-                    let step = u64::try_from(CLOCK_STEP_S).unwrap() * 1_000;
-                    self.ledger.lose_until(SystemClock.now().plus(step + 10_000));
-                }
                 self.recover(random, Some(fault)).await;
                 let after = ended.elapsed();
                 println!("chaos: {} for {length:?}, recovered after {after:?}", fault.name());
