@@ -133,6 +133,15 @@ pub struct FollowerSeen {
     pub at: UnixMillis,
 }
 
+impl FollowerSeen {
+    /// Whether it may decide at `now`, by the store's clock, as far as the store knows: it has a table, and its bound is
+    /// not over. `number`: where the feed stands; before its first event an empty table is a whole one.
+    pub fn is_fresh(&self, now: UnixMillis, number: u64) -> bool {
+        let has_table = self.ping.applied > 0 || number == 0;
+        has_table && now.0.saturating_sub(self.at.0) < u64::from(self.ping.bound_ms)
+    }
+}
+
 /// The followers and the store's clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Followers {

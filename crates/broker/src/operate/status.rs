@@ -75,9 +75,9 @@ impl Broker {
         let survey = self.survey();
         let survey = survey.as_ref().as_ref();
         let counts = self.leases().store().counts().await.unwrap_or_default();
-        let FollowerList { followers: seen, .. } = self.follower_list().await.unwrap_or_default();
+        let FollowerList { followers: seen, number } = self.follower_list().await.unwrap_or_default();
         let (followers, now) = (seen.all, seen.now);
-        let fresh = followers.iter().filter(|f| now.0 < f.at.plus(u64::from(f.ping.bound_ms)).0).count();
+        let fresh = followers.iter().filter(|f| f.is_fresh(now, number)).count();
         let accepted = &self.settings().accepted_risks;
         let risks = survey.map_or_else(Vec::new, |s| {
             s.risks

@@ -107,7 +107,7 @@ fn follower(seen: &FollowerSeen, now: UnixMillis, number: u64) -> v1::Follower {
         silent_ms: u32::try_from(silent).unwrap_or(u32::MAX),
         applied: ping.applied,
         behind: number.saturating_sub(ping.applied),
-        fresh: ping.applied > 0 && silent < u64::from(ping.bound_ms),
+        fresh: seen.is_fresh(now, number),
     }
 }
 
@@ -182,6 +182,15 @@ mod tests {
             },
             at: UnixMillis(100_000 - ago),
         }
+    }
+
+    #[test]
+    fn before_the_first_event_an_empty_table_is_a_whole_one() {
+        let fresh = |ago, number| {
+            let followers = Followers { all: vec![seen(1, 0, ago)], now: UnixMillis(100_000) };
+            listed(&FollowerList { followers, number }, 1)[0].fresh
+        };
+        assert!(fresh(10, 0) && !fresh(10, 1) && !fresh(5_000, 0));
     }
 
     #[test]
