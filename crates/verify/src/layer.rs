@@ -5,6 +5,9 @@
 //! its connection's peer that counts. What was found is in its extensions as [`Caller`]. A credential that dies while
 //! its request is under way takes the request along, and the answer that is still being sent: streams end with the
 //! lease. It must never believe a header about where a request was sent: the origin is configured.
+//!
+//! A connection that a handler takes over, as for a WebSocket, is no answer any more: whoever does so watches it by
+//! [`Verifier::guard`] and ends it when the guard does.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -96,7 +99,7 @@ impl MayflyLayer {
     }
 
     /// The same layer for routes that demand these scopes, all of them. Within another one of these it looks at the
-    /// scopes alone: a proof is not shown twice.
+    /// scopes alone: a proof is not shown twice. Within one of another verifier's it judges by itself.
     #[must_use]
     pub fn scopes(&self, scopes: impl IntoIterator<Item = &'static str>) -> Self {
         Self { scopes: scopes.into_iter().collect(), ..self.clone() }
@@ -104,7 +107,9 @@ impl MayflyLayer {
 
     /// Whether a request is let through.
     async fn admit(&self, request: &Parts) -> Result<Admitted, Refusal> {
-        if let Some(Caller(judged)) = request.extensions.get::<Caller>() {
+        let passed =
+            request.extensions.get::<Passed>().is_some_and(|passed| passed.0 == self.verifier.shared().id);
+        if let Some(Caller(judged)) = request.extensions.get::<Caller>().filter(|_| passed) {
             grants(&judged.scopes, &self.scopes).map_err(|why| self.counted(why))?;
             return Ok(Admitted { judged: Arc::clone(judged), guarded: true, asked: None });
         }
@@ -151,6 +156,10 @@ impl MayflyLayer {
         Ok(Box::pin(async move { guard.ended().await }))
     }
 }
+
+/// The verifier by which a request was let through last.
+#[derive(Debug, Clone)]
+struct Passed([u8; 16]);
 
 struct Admitted {
     judged: Arc<Judged>,
@@ -220,6 +229,7 @@ impl MayflyLayer {
             Err(why) => return refused(&why),
         };
         parts.extensions.insert(Caller(Arc::clone(&judged)));
+        parts.extensions.insert(Passed(self.verifier.shared().id));
         // A request that is there whole is judged already; one that still comes may last as long as it likes.
         let mut over = None;
         if !guarded && !body.is_end_stream() {

@@ -31,6 +31,7 @@ struct World {
     session: Session,
     verifier: Verifier,
     layer: MayflyLayer,
+    signer: Key,
     holder: Key,
     token: String,
 }
@@ -45,7 +46,7 @@ impl World {
         let (verifier, session) = site.fresh_with(with, &[&key.public]).await;
         let token = key.token(&bound_to(&holder));
         let layer = MayflyLayer::new(&verifier, ORIGIN).unwrap();
-        Self { site, session, verifier, layer, holder, token }
+        Self { site, session, verifier, layer, signer: key, holder, token }
     }
 
     fn request(&self, jti: &str, change: impl FnOnce(&mut Value)) -> Request<Full<Bytes>> {
@@ -134,6 +135,20 @@ async fn each_route_has_its_scopes_and_a_layer_within_another_shows_no_proof_aga
         let answer = within.oneshot(world.request(&format!("{jti} again"), |_| {})).await.unwrap();
         assert_eq!(answer.status().as_u16(), expected, "{scopes:?}");
     }
+}
+
+#[tokio::test]
+async fn what_another_verifier_let_through_is_judged_again() {
+    let mut world = World::new(false).await;
+    let other = "https://other.acme.internal".parse().unwrap();
+    let second = world.site.builder().audiences([other]).start().unwrap();
+    let mut session = world.site.session().await;
+    session.begin(&[&world.signer.public], at(7), &[]).await;
+    soon(second.ready()).await;
+    let within = MayflyLayer::new(&second, ORIGIN).unwrap().layer(service_fn(named));
+    let answer = world.layer.layer(within).oneshot(world.request("1", |_| {})).await.unwrap();
+    let (status, _, body) = told(answer).await;
+    assert!(status == 401 && body.contains("TOKEN_AUDIENCE"), "{body}");
 }
 
 #[tokio::test]
