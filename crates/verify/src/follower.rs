@@ -71,7 +71,8 @@ async fn watch(shared: &Shared) -> Infallible {
     let mut looks = 0_u32;
     loop {
         let now = shared.clock.now();
-        for _ in 0..shared.guards.expire(now) {
+        let over = now.max(shared.state.load().table.horizon());
+        for _ in 0..shared.guards.expire(over) {
             shared.metrics.guard_ended(Reason::LeaseExpired);
         }
         shared.tell_freshness();

@@ -41,6 +41,8 @@ pub(crate) struct Table {
     // What ended before this moment may be forgotten: a credential that ended before it is refused, even where the
     // wall clock steps back.
     horizon: AtomicU64,
+    // What ended before this moment was forgotten before it came here.
+    over: UnixMillis,
 }
 
 impl Table {
@@ -53,7 +55,14 @@ impl Table {
             capacity,
             ends: Mutex::new(BTreeMap::new()),
             horizon: AtomicU64::new(0),
+            over: UnixMillis(0),
         }
+    }
+
+    /// An empty table for a snapshot that may lack what ended before `over`: a credential that ended before it is
+    /// refused, even where the wall clock is behind.
+    pub(crate) fn without(capacity: usize, over: UnixMillis) -> Self {
+        Self { over, ..Self::new(capacity) }
     }
 
     /// Applies a change. Only one thread may at a time.
@@ -150,9 +159,14 @@ impl Table {
         self.entries.load(Ordering::Relaxed)
     }
 
+    /// What ended before this moment was forgotten here.
+    pub(crate) fn cleaned(&self) -> UnixMillis {
+        UnixMillis(self.horizon.load(Ordering::SeqCst))
+    }
+
     /// What ended before this moment may be forgotten.
     pub(crate) fn horizon(&self) -> UnixMillis {
-        UnixMillis(self.horizon.load(Ordering::SeqCst))
+        self.cleaned().max(self.over)
     }
 }
 

@@ -116,9 +116,12 @@ impl Broker {
     /// Registers, then reads the position, then everything: what changes meanwhile comes again as an event.
     async fn load_table(&self) -> Result<(), Trouble> {
         let (feed, store) = (self.feed(), self.leases().store());
-        store.ping(&[feed.own_ping(&self.settings().broker_id, self.reuse_ms())]).await?;
+        let pinged = store.ping(&[feed.own_ping(&self.settings().broker_id, self.reuse_ms())]).await?;
         let position = store.feed_position().await?;
-        feed.change(|state| state.begin(position));
+        feed.change(|state| {
+            state.begin(position);
+            state.heard(pinged.at);
+        });
         let mut after = None;
         loop {
             let page = store.feed_page(after.as_ref(), PAGE).await?;

@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mayfly_domain::UnixMillis;
+use mayfly_domain::defaults::SKEW_MS;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -26,12 +28,16 @@ pub(super) struct Sending {
     begun: Option<Instant>,
     next: usize,
     keys: bool,
+    /// What ended before this is over by the store's clock and by ours, and may be missing.
+    over: UnixMillis,
     _permits: [OwnedSemaphorePermit; 2],
 }
 
 impl Sending {
-    pub(super) fn new(snapshot: Arc<Snapshot>, permits: [OwnedSemaphorePermit; 2]) -> Self {
-        Self { snapshot, begun: None, next: 0, keys: false, _permits: permits }
+    pub(super) fn new(snapshot: Arc<Snapshot>, now: UnixMillis, permits: [OwnedSemaphorePermit; 2]) -> Self {
+        // What is kept for twice the skew after its end is forgotten no sooner than half of that ago.
+        let over = snapshot.at.min(now).minus(SKEW_MS);
+        Self { snapshot, begun: None, next: 0, keys: false, over, _permits: permits }
     }
 
     /// Whether events can still go on where it ends, in the table of this era.
@@ -51,7 +57,7 @@ impl Sending {
         if self.begun.is_none() {
             self.begun = Some(Instant::now());
             let entries = u64::try_from(snapshot.entries()).unwrap_or(u64::MAX);
-            return Told::SnapshotBegin(snapshot.position, entries);
+            return Told::SnapshotBegin { at: snapshot.position, entries, over: self.over };
         }
         if self.next < snapshot.entries() {
             let part = snapshot.part(self.next, PART);
@@ -67,8 +73,8 @@ impl Sending {
 
 #[cfg(test)]
 mod tests {
+    use mayfly_domain::LeaseId;
     use mayfly_domain::feed::Position;
-    use mayfly_domain::{LeaseId, UnixMillis};
     use tokio::sync::Semaphore;
 
     use super::*;
@@ -80,17 +86,18 @@ mod tests {
             let snapshot = Snapshot {
                 era: Era::default(),
                 position: Position::default(),
-                at: UnixMillis(0),
+                at: UnixMillis(70_000),
                 gates: Vec::new(),
                 marks: marks.collect(),
             };
             let permits = || Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-            let mut sending = Sending::new(Arc::new(snapshot), [permits(), permits()]);
+            let mut sending = Sending::new(Arc::new(snapshot), UnixMillis(90_000), [permits(), permits()]);
             let begun = Instant::now();
             assert!(!sending.is_late(begun + 2 * most), "it has not begun");
-            assert!(
-                matches!(sending.told(|| unreachable!()), Told::SnapshotBegin(_, n) if n == entries as u64)
-            );
+            assert!(matches!(
+                sending.told(|| unreachable!()),
+                Told::SnapshotBegin { entries: n, over: UnixMillis(40_000), .. } if n == entries as u64
+            ));
             assert!(!sending.is_late(begun + most));
             assert!(sending.is_late(Instant::now() + most + Duration::from_millis(1)));
         }

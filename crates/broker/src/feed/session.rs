@@ -388,7 +388,7 @@ impl Follows {
             let each = each.acquire_owned().await.ok()?;
             let all = broker.feed().sending.clone().acquire_owned().await.ok()?;
             let snapshot = broker.feed().snapshot().await?;
-            Some(Sending::new(snapshot, [each, all]))
+            Some(Sending::new(snapshot, broker.clock().now(), [each, all]))
         })
     }
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use mayfly_domain::LeaseId;
 use mayfly_domain::feed::{Event, Position};
+use mayfly_domain::{LeaseId, UnixMillis};
 use mayfly_mint::Bundle;
 use mayfly_policy::RequestPolicies;
 
@@ -39,7 +39,14 @@ pub enum Told {
     /// The policies that judge requests, at the beginning and whenever they changed.
     Policies(Box<RequestPolicies>),
     /// A snapshot of this place begins, with so many entries.
-    SnapshotBegin(Position, u64),
+    SnapshotBegin {
+        /// Its place.
+        at: Position,
+        /// How many entries it has.
+        entries: u64,
+        /// What ended before this may be missing: it is over, whatever the follower's clock says.
+        over: UnixMillis,
+    },
     /// A part of it.
     SnapshotPart(Vec<Event>),
     /// It is complete.

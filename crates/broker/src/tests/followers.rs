@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mayfly_domain::feed::{Change, Position};
 use mayfly_domain::follow::{FenceTable, Follower};
-use mayfly_domain::{BootTime, Reason, Refusal};
+use mayfly_domain::{BootTime, Reason, Refusal, UnixMillis};
 use mayfly_lease::feed::FollowerKind;
 
 use super::config::running_without_requests;
@@ -32,6 +32,7 @@ pub(super) struct Api {
     table: FenceTable,
     pub(super) told: Vec<&'static str>,
     keys: Option<u64>,
+    over: UnixMillis,
     pub(super) canary: Option<Arc<Canary>>,
 }
 
@@ -53,6 +54,7 @@ pub(super) async fn follow(
         table: FenceTable::new(1_000),
         told: Vec::new(),
         keys: None,
+        over: UnixMillis(0),
         canary: None,
     })
 }
@@ -70,7 +72,7 @@ impl Api {
         let name = match &told {
             Told::Accepted { .. } => "accepted",
             Told::Keys(_) => "keys",
-            Told::SnapshotBegin(..) => "begin",
+            Told::SnapshotBegin { .. } => "begin",
             Told::SnapshotPart(_) => "part",
             Told::SnapshotEnd(_) => "end",
             Told::Events(..) => "events",
@@ -82,7 +84,8 @@ impl Api {
         match told {
             Told::Accepted { .. } | Told::Policies(_) => {}
             Told::Keys(bundle) => self.keys = Some(bundle.version),
-            Told::SnapshotBegin(at, _) => {
+            Told::SnapshotBegin { at, over, .. } => {
+                self.over = over;
                 self.table.clear();
                 self.follower.snapshot_begins(at);
             }
@@ -131,6 +134,7 @@ async fn a_follower_is_registered_then_told_all_then_events_then_answered() {
     api.drain().await.unwrap();
     assert_eq!(api.told, ["accepted", "keys", "begin", "part", "keys", "end"]);
     assert_eq!(api.follower.position(), node.broker.feed().position());
+    assert_eq!(api.over, START.minus(mayfly_domain::defaults::SKEW_MS));
     assert!(api.table.fence(owner("team:old").key()).is_some());
 
     node.revoke(&operator, owner("team:payments")).await;
@@ -390,8 +394,8 @@ async fn a_snapshot_that_is_too_old_is_not_sent_to_its_end() {
     }
     let at = node.broker.feed().position().unwrap();
     let lease = mayfly_domain::LeaseId::from_bytes([7; 16]);
-    let change = Change::Mark { lease, until: mayfly_domain::UnixMillis(u64::MAX) };
-    let event = mayfly_domain::feed::Event { at: mayfly_domain::UnixMillis(1), revocation: None, change };
+    let change = Change::Mark { lease, until: UnixMillis(u64::MAX) };
+    let event = mayfly_domain::feed::Event { at: UnixMillis(1), revocation: None, change };
     node.broker.feed().change(|state| {
         for number in at.number + 1..=at.number + 70_000 {
             state.apply(&at, &mayfly_domain::feed::Numbered { number, event }).unwrap();

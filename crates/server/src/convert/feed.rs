@@ -121,8 +121,9 @@ pub fn told(told: Told, accepted: impl FnOnce() -> v1::FollowAccepted) -> v1::Fo
             schema: policies.schema,
             policies: policies.policies,
         }),
-        Told::SnapshotBegin(at, entries) => {
-            What::SnapshotBegin(v1::SnapshotBegin { position: Some(place(&at)), entries })
+        Told::SnapshotBegin { at, entries, over } => {
+            let position = Some(place(&at));
+            What::SnapshotBegin(v1::SnapshotBegin { position, entries, over_ms: over.0 })
         }
         Told::SnapshotPart(events) => What::SnapshotPart(v1::SnapshotPart { events: encoded(&events) }),
         Told::SnapshotEnd(at) => What::SnapshotEnd(v1::SnapshotEnd { position: Some(place(&at)) }),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use mayfly_domain::feed::{Change, Epoch, Event, Position};
 use mayfly_domain::follow::{Follower, Resync};
-use mayfly_domain::{BootTime, Fence, Generation, GenerationId, LeaseId, Observation};
+use mayfly_domain::{BootTime, Fence, Generation, GenerationId, LeaseId, Observation, UnixMillis};
 use mayfly_proto::v1 as pb;
 
 use crate::guards::Concerned;
@@ -152,7 +152,7 @@ impl<'a> Following<'a> {
                 let position = from_wire(begin.position.as_ref())?;
                 self.follower.snapshot_begins(position);
                 self.shared.publish(self.follower.fresh_until());
-                self.loading = Some(Table::new(self.shared.wishes.capacity));
+                self.loading = Some(Table::without(self.shared.wishes.capacity, UnixMillis(begin.over_ms)));
             }
             What::SnapshotPart(part) => {
                 let table = self.loading.as_ref().ok_or(Lost::Malformed("a part of no snapshot"))?;
@@ -300,7 +300,7 @@ impl<'a> Following<'a> {
     /// # Errors
     /// [`Lost::ClockBack`].
     pub(crate) fn look_at_clock(&mut self) -> Result<(), Lost> {
-        if self.shared.clock.now() >= self.shared.state.load().table.horizon() {
+        if self.shared.clock.now() >= self.shared.state.load().table.cleaned() {
             return Ok(());
         }
         self.follower.resync(Resync::NoSnapshot);

@@ -118,7 +118,7 @@ impl AcceptorService for Service {
         let Some(pb::FollowRequest { what: Some(Asked::Start(start)) }) = requests.message().await? else {
             return Err(Status::invalid_argument("no start"));
         };
-        let session = Session { start, requests, out };
+        let session = Session { start, requests, out, over: UnixMillis(0) };
         self.sessions.send(session).await.map_err(|_| Status::unavailable("gone"))?;
         Ok(Response::new(ReceiverStream::new(stream)))
     }
@@ -235,6 +235,8 @@ pub(crate) struct Session {
     pub(crate) start: pb::FollowStart,
     requests: Streaming<pb::FollowRequest>,
     out: mpsc::Sender<Answer>,
+    /// What its snapshots may lack.
+    pub(crate) over: UnixMillis,
 }
 
 impl Session {
@@ -275,7 +277,12 @@ impl Session {
     pub(crate) async fn snapshot(&self, position: Position, changes: &[Change]) {
         let position = Some(crate::follower::apply::to_wire(position));
         let entries = changes.len() as u64;
-        self.say(What::SnapshotBegin(pb::SnapshotBegin { position: position.clone(), entries })).await;
+        self.say(What::SnapshotBegin(pb::SnapshotBegin {
+            position: position.clone(),
+            entries,
+            over_ms: self.over.0,
+        }))
+        .await;
         for part in encoded(changes).chunks(100) {
             self.say(What::SnapshotPart(pb::SnapshotPart { events: part.to_vec() })).await;
         }

@@ -49,7 +49,9 @@ async fn misbehave(session: &mut Session, how: &str) {
         }
         "ends another snapshot than it began" => {
             let (begun, ended) = (Some(to_wire(at(8))), Some(to_wire(at(9))));
-            session.say(What::SnapshotBegin(pb::SnapshotBegin { position: begun, entries: 0 })).await;
+            session
+                .say(What::SnapshotBegin(pb::SnapshotBegin { position: begun, entries: 0, over_ms: 0 }))
+                .await;
             session.say(What::SnapshotEnd(pb::SnapshotEnd { position: ended })).await;
         }
         other => panic!("{other}"),
@@ -165,7 +167,13 @@ async fn while_a_snapshot_is_under_way_nothing_is_accepted() {
     let mut site = Site::new().await;
     let (verifier, mut session) = site.fresh(&[&key.public]).await;
     assert_eq!(why(&verifier, &token), None);
-    session.say(What::SnapshotBegin(pb::SnapshotBegin { position: Some(to_wire(at(30))), entries: 0 })).await;
+    session
+        .say(What::SnapshotBegin(pb::SnapshotBegin {
+            position: Some(to_wire(at(30))),
+            entries: 0,
+            over_ms: 0,
+        }))
+        .await;
     until(|| !verifier.is_fresh()).await;
     assert_eq!(why(&verifier, &token), Some(Reason::AcceptorNotFresh));
     session.say(What::SnapshotEnd(pb::SnapshotEnd { position: Some(to_wire(at(30))) })).await;

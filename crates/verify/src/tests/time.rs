@@ -6,7 +6,7 @@ use mayfly_domain::Reason;
 
 use super::NOW;
 use super::broker::{BOUND_MS, Site, at, fence, soon, until};
-use super::tokens::{Key, claims, owner, why};
+use super::tokens::{Key, claims, owner, why, with};
 
 #[tokio::test]
 async fn nothing_is_accepted_before_the_first_answer() {
@@ -134,4 +134,22 @@ async fn the_bound_is_what_the_broker_allows() {
     assert_eq!(why(&verifier, &token), None);
     site.hands.boot_passes(1);
     assert_eq!(why(&verifier, &token), Some(Reason::AcceptorNotFresh));
+}
+
+#[tokio::test]
+async fn a_wall_clock_that_is_behind_revives_nothing_that_a_snapshot_lacks() {
+    let (mut site, key) = (Site::new().await, Key::new());
+    let token = key.token(&claims().to_string());
+    // It was revoked and is over for minutes, so that the broker has forgotten it; by this machine's clock it lives.
+    let verifier = site.builder().start().unwrap();
+    let mut session = site.session().await;
+    session.over = NOW.plus(600_000);
+    session.begin(&[&key.public], at(7), &[]).await;
+    soon(verifier.ready()).await;
+    assert_eq!(why(&verifier, &token), Some(Reason::LeaseExpired));
+    // What lives by every clock is accepted, and it goes on following.
+    let lives = key.token(&with("exp", (NOW.secs() + 900).into()));
+    assert_eq!(why(&verifier, &lives), None);
+    session.pinged(at(7)).await;
+    assert!(verifier.is_fresh());
 }
