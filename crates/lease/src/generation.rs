@@ -45,6 +45,13 @@ impl GenerationRecord {
         Ok(record)
     }
 
+    /// Whether evidence that was issued then may have been shown, and revoked, in a generation before this one. No skew is
+    /// forgiven: evidence that is younger than the last revocation by less than that would mint again. Before the first
+    /// generation there was nothing.
+    pub fn may_have_lost(&self, issued: UnixMillis) -> bool {
+        self.generation.number > 1 && issued < self.started
+    }
+
     /// How long a fence moved at `now` is kept.
     pub fn fence_until(&self, now: UnixMillis) -> UnixMillis {
         now.plus(self.longest_life_ms + 2 * mayfly_domain::defaults::SKEW_MS)

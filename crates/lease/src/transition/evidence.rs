@@ -138,7 +138,7 @@ pub(super) fn present<V: View>(
 ) -> Result<Presented, V::Error> {
     let Some(evidence) = evidence else { return Ok(Presented::default()) };
     let generation = view.generation()?;
-    if evidence.issued_at < generation.started.minus(mayfly_domain::defaults::SKEW_MS) {
+    if generation.may_have_lost(evidence.issued_at) {
         return Err(No::EvidencePredatesGeneration.into());
     }
     if evidence.single_use {
