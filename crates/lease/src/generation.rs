@@ -45,11 +45,12 @@ impl GenerationRecord {
         Ok(record)
     }
 
-    /// Whether evidence that was issued then may have been shown, and revoked, in a generation before this one. No skew is
-    /// forgiven: evidence that is younger than the last revocation by less than that would mint again. Before the first
-    /// generation there was nothing.
+    /// Whether evidence that was issued then may have been shown, and revoked, before this generation. No skew is forgiven but
+    /// to the first one, which begins with the deployment: evidence older than the last revocation by less than that would
+    /// mint again.
     pub fn may_have_lost(&self, issued: UnixMillis) -> bool {
-        self.generation.number > 1 && issued < self.started
+        let forgiven = if self.generation.number > 1 { 0 } else { mayfly_domain::defaults::SKEW_MS };
+        issued < self.started.minus(forgiven)
     }
 
     /// How long a fence moved at `now` is kept.

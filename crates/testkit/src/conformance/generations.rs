@@ -1,6 +1,6 @@
 //! Generations: nothing is done in another one, and what must survive is carried over first.
 
-use mayfly_domain::{Dimension, LeaseId, UnixMillis};
+use mayfly_domain::{Dimension, LeaseId, UnixMillis, defaults};
 use mayfly_lease::transition::{self, No};
 use mayfly_lease::{Carry, CheckCommand, GenerationRecord, StoreError};
 
@@ -164,12 +164,14 @@ pub async fn what_was_minted_before_is_dead(w: World) {
     assert_eq!(child, Err(No::AncestorDead));
 }
 
-/// Its binding may have been lost, with a revocation after it: only what was issued since is taken. Before the first
-/// generation nothing was.
+/// Its binding may have been lost, with a revocation after it: only what was issued since is taken, less the skew where
+/// the deployment began.
 pub async fn evidence_from_before_is_refused(w: World) {
     let issued = |at: UnixMillis, n: u32| Wish { token: Some(n), issued_at: at, ..w.wish() };
     let first = w.store.generation().unwrap().started;
-    assert!(w.mint(&issued(first.minus(1), 4)).await.is_ok());
+    let early = issued(first.minus(defaults::SKEW_MS + 1), 5);
+    assert_eq!(w.mint(&early).await, Err(No::EvidencePredatesGeneration));
+    assert!(w.mint(&issued(first.minus(defaults::SKEW_MS), 4)).await.is_ok());
     w.clock.advance(120_000);
     let started = w.now();
     w.store.begin_generation(&words::generation(2, started), &Carry::default()).await.unwrap();

@@ -36,7 +36,7 @@ local function present(e, v, at, mints)
   local p = { names = {}, seen = {} }
   if e == '' then return nil, p end
   local issued, ends, flags, names, own, count = unp('>I8I8BBBB', e, 33)
-  if u32(head, 3) > 1 and issued < u64(head, 15) then return {11} end
+  if issued < u64(head, 15) - (u32(head, 3) > 1 and 0 or SKEW_MS) then return {11} end
   if flags >= 2 then
     local no = once(v[at], v[at + 1], sub(e, 1, 32), mints)
     if no then return no end
