@@ -155,7 +155,7 @@ async fn what_followers_report_is_counted_where_they_may_check_it_and_it_was_gra
     report("deploy-api", lease, intent("deploy:payments"));
     report("deploy-api", lease, scope("never:granted"));
     report("deploy-api", lease, intent("deploy:another"));
-    report("ledger", lease, scope("deploy:write"));
+    report("ledger-api", lease, scope("deploy:write"));
     report("nobody", lease, scope("deploy:write"));
     report("deploy-api", LeaseId::from_bytes([7; 16]), scope("deploy:write"));
     let away = StoreError::Unavailable("away".into());
